@@ -1,0 +1,97 @@
+"""The checks at the public boundary: one sentence of what was expected, what was found and what to do."""
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+_ORDERS = {0: "a scalar tensor", 1: "a vector", 2: "a matrix"}
+
+
+def check_shape(tensor: Tensor, name: str, layout: str) -> None:
+    r"""Raise unless a tensor has the named dimensions.
+
+    Args:
+        tensor: The tensor to look at.
+        name: What the caller calls it.
+        layout: Dimensions separated by spaces: a word for any size, a number for exactly that size, a last
+            `*` for any further dimensions. "N D" is a matrix, "N 2 *" two views of anything.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If its shape does not fit.
+
+    Example:
+        >>> check_shape(torch.zeros(3), "features", "N D")
+        Traceback (most recent call last):
+        ValueError: Expected `features` of shape (N, D), got (3,); pass a matrix.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"Expected `{name}` to be a torch.Tensor, got {type(tensor).__name__}; use torch.as_tensor."
+        )
+    words = layout.split()
+    is_open = words[-1:] == ["*"]
+    sizes = words[:-1] if is_open else words
+    fits_order = tensor.ndim >= len(sizes) if is_open else tensor.ndim == len(sizes)
+    if fits_order and all(
+        not word.isdigit() or int(word) == size for word, size in zip(sizes, tensor.shape, strict=False)
+    ):
+        return
+    expected = f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
+    advice = "transpose or slice it" if fits_order else f"pass {_order_in_words(len(sizes), is_open)}"
+    raise ValueError(f"Expected `{name}` of shape {expected}, got {tuple(tensor.shape)}; {advice}.")
+
+
+def check_positive(value: float, name: str) -> None:
+    """Raise unless a number is positive and finite.
+
+    Args:
+        value: The number to look at.
+        name: What the caller calls it.
+
+    Raises:
+        TypeError: If it is no real number.
+        ValueError: If it is zero, negative, infinite or NaN.
+
+    Example:
+        >>> check_positive(0.0, "temperature")
+        Traceback (most recent call last):
+        ValueError: Expected `temperature` > 0, got 0.0; pass a positive finite number.
+    """
+    if not isinstance(value, Real):
+        raise TypeError(
+            f"Expected `{name}` to be a number, got {type(value).__name__}; pass a positive finite number."
+        )
+    if not 0 < value < math.inf:
+        raise ValueError(f"Expected `{name}` > 0, got {value}; pass a positive finite number.")
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Raise when a tensor holds NaN or infinite values. Waits for the device.
+
+    Args:
+        tensor: The tensor to look at.
+        name: What the caller calls it.
+
+    Raises:
+        ValueError: If a value is NaN or infinite.
+
+    Example:
+        >>> check_finite(torch.tensor([1.0, float("nan")]), "features")
+        Traceback (most recent call last):
+        ValueError: Expected finite `features`, got 1 of 2 values NaN or infinite; check what made them.
+    """
+    num_bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if num_bad:
+        raise ValueError(
+            f"Expected finite `{name}`, got {num_bad} of {tensor.numel()} values NaN or infinite; "
+            "check what made them."
+        )
+
+
+def _order_in_words(num_dimensions: int, is_open: bool) -> str:
+    if is_open:
+        return f"a tensor of at least {num_dimensions} dimensions"
+    return _ORDERS.get(num_dimensions, f"a tensor of {num_dimensions} dimensions")

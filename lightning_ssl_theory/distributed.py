@@ -1,0 +1,206 @@
+r"""The few collectives of this library, differentiable where a loss needs them.
+
+With W ranks every rank computes the same value :math:`L(\theta_1, …, \theta_W)` of what the ranks hold and
+calls `backward` on it. The backward pass of a collective sums the upstream gradients over the ranks, so that
+rank r ends with :math:`W\, \partial L / \partial \theta_r`, and DistributedDataParallel's mean over ranks is
+the gradient of L itself, as one process on all rows would have it.
+
+Without an initialised process group, or with one process, nothing is communicated and nothing is copied.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+AllSum = Callable[[Tensor], Tensor]
+"""Sums a tensor over the ranks: `identity`, `all_sum` or `all_sum_with_grad`."""
+
+
+def is_distributed() -> bool:
+    """Whether more than one process takes part.
+
+    Returns:
+        True with an initialised process group of at least two ranks.
+    """
+    return world_size() > 1
+
+
+def rank() -> int:
+    """Index of this process among all.
+
+    Returns:
+        The rank, 0 without an initialised process group.
+    """
+    return dist.get_rank() if _is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes W.
+
+    Returns:
+        The number of ranks, 1 without an initialised process group.
+    """
+    return dist.get_world_size() if _is_initialized() else 1
+
+
+def identity(tensor: Tensor) -> Tensor:
+    """The sum over one rank: the `AllSum` of a computation that stays local.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        The tensor itself.
+    """
+    return tensor
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """Sum of a tensor over the ranks, without a gradient.
+
+    Args:
+        tensor: Any tensor of one shape and dtype on all ranks.
+
+    Returns:
+        A new tensor with the sum, equal on every rank; with one process the tensor itself.
+    """
+    if not is_distributed():
+        return tensor
+    total = _on_collective_device(tensor.detach()).clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total.to(tensor.device)
+
+
+def all_sum_with_grad(tensor: Tensor) -> Tensor:
+    """Sum of a tensor over the ranks, whose backward pass sums the upstream gradients over the ranks.
+
+    Args:
+        tensor: Any floating tensor of one shape and dtype on all ranks.
+
+    Returns:
+        A new tensor with the sum, equal on every rank; with one process the tensor itself.
+    """
+    return _AllSum.apply(tensor) if is_distributed() else tensor
+
+
+def all_gather_rows(tensor: Tensor) -> Tensor:
+    r"""Rows of all ranks below one another, in rank order.
+
+    Ranks may hold different numbers of rows, none included. The backward pass sums the upstream gradients
+    over the ranks and returns the slice of this rank.
+
+    Args:
+        tensor: Rows of this rank, shape (n_r, \*); \* and the dtype are the same on every rank.
+
+    Returns:
+        Shape (n_1 + … + n_W, \*), equal on every rank; with one process the tensor itself.
+
+    Raises:
+        ValueError: If the tensor has no rows to stack or the row size differs between ranks.
+    """
+    if tensor.ndim == 0:
+        raise ValueError("Expected `tensor` with at least one dimension, got a scalar; pass rows to gather.")
+    if not is_distributed():
+        return tensor
+    row_counts, row_sizes = _every_rank([len(tensor), tensor.shape[1:].numel()])
+    if len(set(row_sizes)) > 1:
+        raise ValueError(
+            f"Expected rows of one size on every rank, got {row_sizes} numbers a row; pass equal shapes."
+        )
+    return _AllGatherRows.apply(tensor, tuple(row_counts))
+
+
+def row_offset(num_rows: int) -> tuple[int, int]:
+    """Where the rows of this rank lie among the rows of all ranks.
+
+    Args:
+        num_rows: Number of rows that this rank holds.
+
+    Returns:
+        The global index of this rank's first row, and the number of rows of all ranks together.
+    """
+    if not is_distributed():
+        return 0, num_rows
+    (row_counts,) = _every_rank([num_rows])
+    return sum(row_counts[: rank()]), sum(row_counts)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether a condition holds on any rank, so that all ranks can act on it together.
+
+    Args:
+        flag: The condition on this rank.
+
+    Returns:
+        True on every rank when it is set on one.
+    """
+    if not is_distributed():
+        return flag
+    (flags,) = _every_rank([int(flag)])
+    return any(flags)
+
+
+class _AllSum(Function):
+    """Sum over the ranks; its adjoint is itself."""
+
+    @staticmethod
+    def forward(tensor: Tensor) -> Tensor:
+        return all_sum(tensor)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep nothing: the adjoint needs no values."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return all_sum_with_grad(grad)
+
+
+class _AllGatherRows(Function):
+    """Rows of all ranks; the adjoint is the own slice of the sum over the ranks."""
+
+    @staticmethod
+    def forward(tensor: Tensor, row_counts: tuple[int, ...]) -> Tensor:
+        rows = _on_collective_device(tensor.detach())
+        padded = rows.new_zeros(max(row_counts), *rows.shape[1:])  # the collective takes equal shapes only
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in row_counts]
+        dist.all_gather(gathered, padded)
+        every = torch.cat([part[:count] for part, count in zip(gathered, row_counts, strict=True)])
+        return every.to(tensor.device)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, ...]], output: Tensor) -> None:
+        row_counts = inputs[1]
+        ctx.first, ctx.count = sum(row_counts[: rank()]), row_counts[rank()]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return all_sum_with_grad(grad)[ctx.first : ctx.first + ctx.count], None
+
+
+def _is_initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _collective_device(like: torch.device) -> torch.device:
+    # NCCL takes GPU tensors only.
+    if dist.get_backend() == "nccl" and like.type != "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return like
+
+
+def _on_collective_device(tensor: Tensor) -> Tensor:
+    return tensor.to(_collective_device(tensor.device))
+
+
+def _every_rank(numbers: list[int]) -> list[list[int]]:
+    # One list over the ranks for each of `numbers`.
+    mine = torch.tensor(numbers, device=_collective_device(torch.device("cpu")))
+    gathered = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(gathered, mine)
+    return torch.stack(gathered, dim=1).tolist()
