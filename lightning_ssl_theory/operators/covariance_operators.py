@@ -1,0 +1,123 @@
+r"""Covariance operators of the layers of any network, from views of samples.
+
+References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep Networks",
+2020, Theorems 3 and 4.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ssl_theory.operators.connections import Connections
+from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
+from lightning_ssl_theory.operators.layer_trace import NetworkTrace, trace_network
+from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
+from lightning_ssl_theory.operators.probes import rademacher_probes
+
+PairWeight = Callable[[Tensor], Tensor]
+
+
+@torch.inference_mode(False)
+def covariance_operators(
+    model: nn.Module,
+    views: Tensor,
+    layers: Sequence[str] | None = None,
+    pair_weight: PairWeight | None = None,
+    num_probes: int | None = None,
+    *,
+    estimator: Estimator = "plugin",
+    part: Part = "signal",
+    output: Callable[[Tensor], Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, CovarianceOperator]:
+    r"""Covariance operators OP_l of a network's layers.
+
+    .. math:: OP_l = V_x\big[\bar K_l(x)\big], \quad \bar K_l(x) = E_{aug}[K_l(x')], \quad
+        OP^\xi_l = \tfrac12 E_{x,x'}\big[\xi(r)(\bar K_l - \bar K_l')(\bar K_l - \bar K_l')^T\big]
+
+    K_l is the transposed per-sample Jacobian of the output with respect to the layer's weight (biases excluded), in
+    the order of `weight.reshape(-1)`; r = 1/2 ||barf - barf'||^2. With all pairs of views, L_simp has the gradient
+    -2 OP_l w_l exactly in bias-free (leaky-)ReLU networks.
+
+    Args:
+        model: A network; BatchNorm layers in training mode use the batch's own statistics, held constant, those in
+            evaluation mode their running ones; dropout is off. Nothing of the model is changed.
+        views: A views of N samples, (N, A, *input), floating; they decide the arithmetic's precision.
+        layers: Dotted paths of Linear, Conv1d or Conv2d layers; all that the output depends on by default.
+        pair_weight: xi as a function of the matrix r, (N, N) -> (N, N), for example a loss's `pair_weight`.
+        num_probes: `None` for the exact operators (n_L backward passes), m for estimates from m random probes.
+        estimator: "plugin" (the views are the population, 1/N) or "unbiased" (THEORY's U, for an infinite one).
+        part: "signal" for OP, "augmentation" for OP^aug, the mean covariance over the views of a sample.
+        output: What to call instead of `model`, for example a bound method of it.
+        generator: Source of random probes, on the CPU.
+
+    Returns:
+        An operator of shape (P, P) for each layer, by its path. Time: one forward and n_L (or m) backward passes;
+        memory: what each layer saw and sent back, for every probe.
+
+    Raises:
+        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown, or the output is not (., n_L).
+        TypeError: If `views` is not floating.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> views = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])  # two samples, one view each
+        >>> covariance_operators(model, views)[""].to_dense().tolist()
+        [[1.0, 0.0], [0.0, 0.0]]
+    """
+    num_samples, num_views = check_views(views)
+    trace = trace_network(model, views.flatten(0, 1), layers, output=output)
+    outputs = trace.outputs
+    if num_probes is None:
+        probes = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+    else:
+        probes = rademacher_probes(num_probes, outputs.shape[1], generator=generator).to(outputs)
+    weights = None
+    if pair_weight is not None:
+        means = outputs.detach().unflatten(0, (num_samples, num_views)).mean(1)
+        weights = pair_weight(half_squared_distances(means))
+    coefficients = pair_coefficients(
+        num_samples,
+        num_views,
+        weights=weights,
+        estimator=estimator,
+        part=part,
+        dtype=outputs.dtype,
+        device=outputs.device,
+    )
+    return {
+        name: CovarianceOperator(connections, coefficients, is_exact=num_probes is None)
+        for name, connections in layer_connections(trace, probes).items()
+    }
+
+
+def layer_connections(trace: NetworkTrace, probes: Tensor) -> dict[str, Connections]:
+    """The connections of every traced layer for probes of shape (m, n_L); m backward passes."""
+    deltas: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
+    for probe in probes:
+        for name, delta in trace.backward(probe.expand_as(trace.outputs))[0].items():
+            deltas[name].append(delta)
+    return {
+        name: Connections(seen.layer, seen.inputs, torch.stack(deltas[name]))
+        for name, seen in trace.layers.items()
+    }
+
+
+def check_views(views: Tensor) -> tuple[int, int]:
+    """N and A of views of shape (N, A, *input), or the sentence that says what is wrong with them."""
+    if not views.is_floating_point():
+        raise TypeError(f"Expected `views` of a floating type, got {views.dtype}; convert the images first.")
+    if views.ndim < 3:
+        raise ValueError(
+            f"Expected `views` of shape (N, A, *input), got {tuple(views.shape)}; "
+            "stack the A views of each sample along dimension 1."
+        )
+    return views.shape[0], views.shape[1]
+
+
+def half_squared_distances(features: Tensor) -> Tensor:
+    """r_ij = 1/2 ||f_i - f_j||^2: (N, D) -> (N, N), with an exact zero diagonal."""
+    squares = features.square().sum(1)
+    distances = (squares[:, None] + squares - 2 * features @ features.mT).clamp(min=0) / 2
+    return distances - distances.diagonal().diag()
