@@ -12,7 +12,8 @@ batch                                 who makes it
 ``{"image": x, "label": y}``          dictionaries of clean images
 ====================================  =============================================
 
-`views` is a list or tuple of tensors (N, *input), one for each view; heights and widths may differ, N may not.
+`views` is a list or tuple of tensors (N, *input), one for each view; heights and widths may
+differ, N may not.
 """
 
 from collections.abc import Mapping, Sequence

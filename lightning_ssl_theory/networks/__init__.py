@@ -1,1 +1,7 @@
-"""TBD."""
+"""Networks whose layers have names that are easy to write: backbones and projection heads."""
+
+from lightning_ssl_theory.networks.mlp import MLP
+from lightning_ssl_theory.networks.resnet import ResNet
+from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
+
+__all__ = ["MLP", "ResNet", "SmallConvNet"]

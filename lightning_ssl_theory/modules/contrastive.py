@@ -1,0 +1,121 @@
+"""Contrastive learning as a LightningModule: a backbone, a projection head and a loss on pairs of views."""
+
+from collections import defaultdict
+from itertools import combinations
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from lightning_ssl_theory.data.batch import read_images, read_views
+
+
+class ContrastiveSSL(LightningModule):
+    r"""Backbone h = b(x) and projection z = p(h), trained by a loss on pairs of views.
+
+    .. math:: \mathcal{L} = \binom{A}{2}^{-1} \sum_{a < b} \ell(z_a, z_b)
+
+    over the A >= 2 views of a training batch, which may be in any format of
+    :mod:`lightning_ssl_theory.data.batch`. Every view is a forward pass of its own, so that BatchNorm sees
+    one view at a time and views may differ in size. Logs `train/loss`, and `train/alignment` and
+    `train/regularization` where the loss has `parts`. Validation only sends the images through the network,
+    for the callbacks that look at its layers.
+
+    Args:
+        backbone: images (N, C, H, W) to features (N, D); what people deploy.
+        projector: features (N, D) to what enters the loss (N, E).
+        loss: module `loss(z1, z2) -> scalar`; with a method `parts(z1, z2) -> dict of scalars` that sum to
+            the loss, these are logged too.
+        optimizer: parameters to optimiser, for example `functools.partial(torch.optim.SGD, lr=0.03)`; in YAML
+            `{class_path: torch.optim.SGD, init_args: {lr: 0.03}}`.
+        scheduler: optimiser to learning rate scheduler; None keeps the rate.
+        scheduler_interval: whether the scheduler counts epochs or steps.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        loss: nn.Module,
+        *,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["backbone", "projector", "loss", "optimizer", "scheduler"])
+        self.backbone, self.projector, self.loss = backbone, projector, loss
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._scheduler_interval = scheduler_interval
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of the backbone, which people deploy.
+
+        Args:
+            images: (N, C, H, W).
+
+        Returns:
+            Tensor (N, D).
+        """
+        return self.backbone(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What enters the loss.
+
+        Args:
+            images: (N, C, H, W).
+
+        Returns:
+            Tensor (N, E).
+        """
+        return self.projector(self.backbone(images))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One loss.
+
+        Args:
+            batch: a batch of A >= 2 views.
+            batch_idx: not used.
+
+        Returns:
+            Scalar, the mean of the loss over all pairs of views.
+        """
+        embeddings = [self.embed(view) for view in read_views(batch)]
+        parts = _mean_parts(self.loss, embeddings)
+        loss = torch.stack(list(parts.values())).sum()
+        self.log("train/loss", loss, prog_bar=True)
+        if hasattr(self.loss, "parts"):
+            self.log_dict({f"train/{name}": value for name, value in parts.items()})
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Send the clean images through the network, so that hooks on its layers fire."""
+        self.embed(read_images(batch))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """The same as in validation."""
+        self.embed(read_images(batch))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of all parameters, with its scheduler if there is one.
+
+        Returns:
+            What Lightning asks for.
+        """
+        optimizer = self._optimizer(self.parameters())
+        if self._scheduler is None:
+            return optimizer
+        scheduler = {"scheduler": self._scheduler(optimizer), "interval": self._scheduler_interval}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+# The loss's parts, or the loss as the only part, as means over the unordered pairs of views.
+def _mean_parts(loss: nn.Module, embeddings: list[Tensor]) -> dict[str, Tensor]:
+    parts: Any = getattr(loss, "parts", lambda z1, z2: {"loss": loss(z1, z2)})
+    values: dict[str, list[Tensor]] = defaultdict(list)
+    for z1, z2 in combinations(embeddings, 2):
+        for name, value in parts(z1, z2).items():
+            values[name].append(value)
+    return {name: torch.stack(value).mean() for name, value in values.items()}

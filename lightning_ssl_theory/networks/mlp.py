@@ -1,0 +1,58 @@
+"""Fully connected networks, among them the projection heads of contrastive learning."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
+
+
+class MLP(nn.Sequential):
+    r"""Fully connected network x -> W_L phi(W_{L-1} ... phi(W_1 x)), the last layer linear.
+
+    The children are named `flatten`, `linear_1`, `norm_1`, `activation_1`, `linear_2`, ..., `linear_L`.
+
+    Args:
+        widths: number of inputs, of hidden neurons layer by layer, and of outputs; L + 1 >= 2 numbers.
+        bias: whether the linear layers have biases.
+        activation: phi, after every layer but the last.
+        batch_norm: whether a BatchNorm stands between each hidden linear layer and its activation.
+
+    Attributes:
+        num_features: number of outputs.
+
+    Raises:
+        ValueError: `widths` has fewer than two numbers, or one that is not positive.
+
+    Example:
+        >>> import torch
+        >>> head = MLP([64, 32, 16], bias=False)
+        >>> [name for name, _ in head.named_parameters()], head(torch.zeros(2, 1, 8, 8)).shape
+        (['linear_1.weight', 'linear_2.weight'], torch.Size([2, 16]))
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        bias: bool = True,
+        activation: ActivationName = "relu",
+        batch_norm: bool = False,
+    ) -> None:
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(
+                f"Expected `widths` of at least two positive numbers, got {list(widths)}; "
+                "pass [inputs, hidden..., outputs]."
+            )
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for depth, (num_inputs, num_outputs) in enumerate(pairwise(widths), start=1):
+            layers[f"linear_{depth}"] = nn.Linear(num_inputs, num_outputs, bias=bias)
+            if depth == len(widths) - 1:
+                break
+            if batch_norm:
+                layers[f"norm_{depth}"] = nn.BatchNorm1d(num_outputs)
+            layers[f"activation_{depth}"] = activation_layer(activation)
+        super().__init__(layers)
+        self.num_features = widths[-1]
