@@ -1,6 +1,7 @@
 """The checks at the public boundary: one sentence of what was expected, what was found and what to do."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -15,8 +16,9 @@ def check_shape(tensor: Tensor, name: str, layout: str) -> None:
     Args:
         tensor: The tensor to look at.
         name: What the caller calls it.
-        layout: Dimensions separated by spaces: a word for any size, a number for exactly that size, a last
-            `*` for any further dimensions. "N D" is a matrix, "N 2 *" two views of anything.
+        layout: Dimensions separated by spaces: a word for any size, the same wherever it recurs; a number for
+            exactly that size; a last `*` for any further dimensions. "N D" is a matrix, "N N" a square one,
+            "N 2 *" two views of anything.
 
     Raises:
         TypeError: If it is no tensor.
@@ -35,9 +37,7 @@ def check_shape(tensor: Tensor, name: str, layout: str) -> None:
     is_open = words[-1:] == ["*"]
     sizes = words[:-1] if is_open else words
     fits_order = tensor.ndim >= len(sizes) if is_open else tensor.ndim == len(sizes)
-    if fits_order and all(
-        not word.isdigit() or int(word) == size for word, size in zip(sizes, tensor.shape, strict=False)
-    ):
+    if fits_order and _sizes_fit(sizes, tensor.shape):
         return
     expected = f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
     advice = "transpose or slice it" if fits_order else f"pass {_order_in_words(len(sizes), is_open)}"
@@ -89,6 +89,14 @@ def check_finite(tensor: Tensor, name: str) -> None:
             f"Expected finite `{name}`, got {num_bad} of {tensor.numel()} values NaN or infinite; "
             "check what made them."
         )
+
+
+def _sizes_fit(words: list[str], shape: Sequence[int]) -> bool:
+    expected: dict[str, int] = {}
+    return all(
+        size == (int(word) if word.isdigit() else expected.setdefault(word, size))
+        for word, size in zip(words, shape, strict=False)
+    )
 
 
 def _order_in_words(num_dimensions: int, is_open: bool) -> str:

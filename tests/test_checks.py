@@ -34,6 +34,7 @@ def test_fitting_shape_passes(shape: tuple[int, ...], layout: str) -> None:
             "N A *",
             r"Expected `features` of shape \(N, A, \*\), got \(3,\); pass a tensor of at least 2 dim",
         ),
+        ((4, 3), "N N", r"Expected `features` of shape \(N, N\), got \(4, 3\); transpose or slice it\."),
         ((3,), "N C H W", r"got \(3,\); pass a tensor of 4 dimensions\."),
         ((4, 3), "N 2", r"Expected `features` of shape \(N, 2\), got \(4, 3\); transpose or slice it\."),
         (

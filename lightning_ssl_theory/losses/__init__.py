@@ -1,1 +1,8 @@
-"""TBD."""
+"""Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization."""
+
+from lightning_ssl_theory.losses.info_nce import InfoNCELoss
+from lightning_ssl_theory.losses.pairwise import PairwiseLoss
+from lightning_ssl_theory.losses.simple_contrastive import SimpleContrastiveLoss
+from lightning_ssl_theory.losses.soft_triplet import SoftTripletLoss
+
+__all__ = ["InfoNCELoss", "PairwiseLoss", "SimpleContrastiveLoss", "SoftTripletLoss"]
