@@ -1,1 +1,19 @@
-"""TBD."""
+"""Lightning callbacks that show, while a network trains, what theory says of it."""
+
+from .collapse_monitor import CollapseMonitor
+from .covariance_operators import CovarianceOperators
+from .diagnostic import Diagnostic
+from .feature_norm_monitor import FeatureNormMonitor
+from .linear_probe import LinearProbe
+from .neuron_selectivity import NeuronSelectivity
+from .orthogonality_monitor import OrthogonalityMonitor
+
+__all__ = [
+    "CollapseMonitor",
+    "CovarianceOperators",
+    "Diagnostic",
+    "FeatureNormMonitor",
+    "LinearProbe",
+    "NeuronSelectivity",
+    "OrthogonalityMonitor",
+]

@@ -8,7 +8,8 @@ the gradient of L itself, as one process on all rows would have it.
 Without an initialised process group, or with one process, nothing is communicated and nothing is copied.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -142,6 +143,57 @@ def any_rank(flag: bool) -> bool:
         return flag
     (flags,) = _every_rank([int(flag)])
     return any(flags)
+
+
+def from_first_rank(tensor: Tensor) -> Tensor:
+    """The first rank's tensor, on every rank.
+
+    Args:
+        tensor: Any tensor of one shape and dtype on all ranks.
+
+    Returns:
+        A new tensor; with one process the tensor itself.
+    """
+    if not is_distributed():
+        return tensor
+    shared = _on_collective_device(tensor.detach()).clone(memory_format=torch.contiguous_format)
+    dist.broadcast(shared, src=0)
+    return shared.to(tensor.device)
+
+
+def first_message(message: str | None) -> str | None:
+    """The first rank's sentence that is one, so that all ranks fail, or go on, together.
+
+    Args:
+        message: What this rank has to say, or `None`.
+
+    Returns:
+        The same sentence on every rank, or `None` where no rank has one.
+    """
+    if not any_rank(message is not None):
+        return None
+    messages: list[str | None] = [message]
+    if is_distributed():
+        messages = [None] * world_size()
+        dist.all_gather_object(messages, message)
+    return next(found for found in messages if found is not None)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """A ValueError or TypeError inside, on any rank, is raised as a ValueError on all of them.
+
+    Raises:
+        ValueError: With the sentence of the first rank that failed.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except (ValueError, TypeError) as found:
+        error = found
+    message = first_message(None if error is None else str(error))
+    if message is not None:
+        raise ValueError(message) from error
 
 
 class _AllSum(Function):

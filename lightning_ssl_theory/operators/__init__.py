@@ -10,6 +10,7 @@ from lightning_ssl_theory.operators.layer_names import find_module, resolve_laye
 from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace, trace_network
 from lightning_ssl_theory.operators.pair_coefficients import laplacian, pair_coefficients
 from lightning_ssl_theory.operators.probes import rademacher_probes
+from lightning_ssl_theory.operators.signal_spectrum import signal_spectrum
 from lightning_ssl_theory.operators.weight_maps import patches, sample_gradients, view_gram, weight_map
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "rademacher_probes",
     "resolve_layers",
     "sample_gradients",
+    "signal_spectrum",
     "trace_network",
     "view_gram",
     "weight_map",

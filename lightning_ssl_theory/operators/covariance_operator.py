@@ -4,13 +4,12 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorems 3 and 4.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.effective_rank import effective_rank
+from lightning_ssl_theory.operators.probes import standard_error
 
 MAX_EXACT_SIZE = 8192
 
@@ -55,7 +54,7 @@ class CovarianceOperator:
         if self._is_exact:
             return self._coefficients.new_zeros(())
         values = torch.stack([((self._coefficients @ r) * r).sum() for r in self._connections.rows()])
-        return values.std() / math.sqrt(len(values))
+        return standard_error(values)
 
     def frobenius_norm(self) -> Tensor:
         """The Frobenius norm, a scalar; from pairs of different probes where the probes are random.

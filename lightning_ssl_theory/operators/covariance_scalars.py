@@ -7,7 +7,6 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorem 3 and Section 4.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace
 from lightning_ssl_theory.operators.pair_coefficients import Estimator
+from lightning_ssl_theory.operators.probes import standard_error
 from lightning_ssl_theory.operators.weight_maps import view_gram
 
 
@@ -110,7 +110,7 @@ def _scalars(
     scale = len(sums) if is_exact else 1  # a sum over unit probes, a mean over random ones
     trace, noise = signal.mean() * scale, augmentation.mean() * scale
     total_variance = (trace + noise).clamp(min=torch.finfo(torch.float64).tiny)
-    stderr = trace.new_zeros(()) if is_exact else signal.std() / math.sqrt(len(sums))
+    stderr = trace.new_zeros(()) if is_exact else standard_error(signal)
     squared_norm = weight.detach().double().square().sum().clamp(min=torch.finfo(torch.float64).tiny)
     return CovarianceScalars(
         trace=trace,

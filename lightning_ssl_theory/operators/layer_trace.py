@@ -1,21 +1,17 @@
-r"""One forward pass of a network that remembers what each weight saw, and changes nothing.
+r"""One forward pass of a network that remembers what each weight saw.
 
-The pass runs on detached copies of parameters and buffers (`torch.func.functional_call`), without autocast and
-without compiled code. Dropout is off. BatchNorm layers in training mode use the statistics of this very batch (of
-all ranks), held constant; layers in evaluation mode use their running statistics.
+BatchNorm layers in training mode use the statistics of this very batch (of all ranks), held constant; layers in
+evaluation mode use their running statistics. Dropout is off.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_ssl_theory.distributed import AllSum, identity
+from lightning_ssl_theory.frozen_network import Tap, frozen_call, network_state
 from lightning_ssl_theory.operators.layer_names import resolve_layers
 
 
@@ -23,14 +19,14 @@ class LayerTrace(NamedTuple):
     """What one layer saw in a forward pass.
 
     Attributes:
+        weight: The layer's weight, a leaf of the graph.
         layer: The module.
-        weight: Its weight, a leaf of the graph.
         inputs: Its input, detached, (S, ...).
         outputs: Its output, in the graph, (S, ...).
     """
 
-    layer: nn.Module
     weight: Tensor
+    layer: nn.Module
     inputs: Tensor
     outputs: Tensor
 
@@ -77,17 +73,15 @@ def trace_network(
     layers: Sequence[str] | None = None,
     *,
     output: Callable[[Tensor], Tensor] | None = None,
-    dtype: torch.dtype | None = None,
     all_sum: AllSum = identity,
 ) -> NetworkTrace:
     """Run the network once and remember each layer's input and output.
 
     Args:
-        model: Any module that holds the layers.
-        inputs: (S, *input).
+        model: Any module that holds the layers; nothing of it is changed.
+        inputs: (S, *input); their floating type is the precision of the pass.
         layers: Dotted module paths; `None` means every supported layer that the pass reaches.
         output: What to call, for example a bound method of `model`; `model` itself by default.
-        dtype: Floating type of the pass; that of `inputs` by default.
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
     Returns:
@@ -98,26 +92,27 @@ def trace_network(
             if the output is not of shape (S, n_L) or not finite.
     """
     names = resolve_layers(model, layers)
-    dtype = dtype or inputs.dtype
-    inputs = inputs.detach().to(dtype) if not inputs.is_inference() else inputs.clone().to(dtype)
-    network = _Output(model, output or model)
-    modules = dict(model.named_modules())
-    state = {
-        f"model.{name}": _to_floating(value.detach(), dtype) for name, value in model.named_parameters()
-    } | {
-        f"model.{name}": _to_floating(value.detach().clone(), dtype) for name, value in model.named_buffers()
-    }
-    for name in names:
-        weight = state.get(_weight_key(name))
-        if weight is None:
-            raise ValueError(
-                f"Expected layer {name!r} to hold its weight as a parameter, found a computed one; "
-                "leave layers with parametrizations out of `layers`."
-            )
-        state[_weight_key(name)] = weight.requires_grad_()
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-    with _frozen(model, all_sum), _taps({name: modules[name] for name in names}, seen), torch.enable_grad():
-        outputs = functional_call(network, state, (inputs,))
+    state = network_state(model, inputs.dtype)
+    weights = {name: _weight_leaf(state, name) for name in names}
+    seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+
+    def tap(name: str) -> Tap:
+        def keep(layer: nn.Module, layer_inputs: Tensor, outputs: Tensor) -> Tensor:
+            seen[name] = (layer, layer_inputs.detach(), outputs)
+            return outputs.clone()  # an in-place activation that follows changes the clone only
+
+        return keep
+
+    with torch.enable_grad():
+        outputs = frozen_call(
+            model,
+            inputs.detach(),
+            state=state,
+            output=output,
+            taps={name: tap(name) for name in names},
+            hold_batch_statistics=True,
+            all_sum=all_sum,
+        )
     _check_outputs(outputs, len(inputs))
     missing = [name for name in names if name not in seen]
     if missing and layers is not None:
@@ -125,32 +120,18 @@ def trace_network(
             f"Expected the forward pass to reach layer {missing[0]!r}, it did not; "
             "name layers that the output depends on."
         )
-    traced = {
-        name: LayerTrace(modules[name], state[_weight_key(name)], *seen[name])
-        for name in names
-        if name in seen
-    }
-    return NetworkTrace(outputs, traced)
+    reached = [name for name in names if name in seen]
+    return NetworkTrace(outputs, {name: LayerTrace(weights[name], *seen[name]) for name in reached})
 
 
-class _Output(nn.Module):
-    """Gives a callable of a module the call signature that `functional_call` needs."""
-
-    def __init__(self, model: nn.Module, output: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self._output = (output,)  # a tuple, so that a module is not registered twice
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self._output[0](inputs)
-
-
-def _weight_key(layer: str) -> str:
-    return ".".join(filter(None, ("model", layer, "weight")))
-
-
-def _to_floating(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+def _weight_leaf(state: dict[str, Tensor], layer: str) -> Tensor:
+    weight = state.get(f"{layer}.weight" if layer else "weight")
+    if weight is None:
+        raise ValueError(
+            f"Expected layer {layer!r} to hold its weight as a parameter, found a computed one; "
+            "leave layers with parametrizations out of `layers`."
+        )
+    return weight.requires_grad_()
 
 
 def _check_outputs(outputs: Tensor, num_rows: int) -> None:
@@ -164,56 +145,3 @@ def _check_outputs(outputs: Tensor, num_rows: int) -> None:
         raise ValueError(
             "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the input."
         )
-
-
-@contextmanager
-def _taps(layers: dict[str, nn.Module], seen: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
-    def tap(name: str) -> Callable[..., Tensor]:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
-            if name in seen:
-                raise ValueError(
-                    f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
-                    "leave shared layers out of `layers`."
-                )
-            seen[name] = (args[0].detach(), outputs)
-            return outputs.clone()  # an in-place activation that follows changes the clone only
-
-        return hook
-
-    handles = [layer.register_forward_hook(tap(name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _frozen(model: nn.Module, all_sum: AllSum) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    held = [m for m in model.modules() if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None)]
-    handles = [module.register_forward_hook(_hold_statistics(all_sum)) for module in held]
-    device = next((p.device.type for p in model.parameters()), "cpu")
-    try:
-        for module, _ in modes:
-            module.training = False
-        with torch.autocast(device, enabled=False), torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for handle in handles:
-            handle.remove()
-
-
-def _hold_statistics(all_sum: AllSum) -> Callable[..., Tensor]:
-    def hook(layer: _BatchNorm, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        inputs = args[0].detach()
-        dims = [dim for dim in range(inputs.ndim) if dim != 1]
-        count = all_sum(inputs.new_tensor(inputs.numel() / inputs.shape[1]))
-        mean = all_sum(inputs.sum(dims)) / count
-        centred = inputs - mean.reshape(-1, *[1] * (inputs.ndim - 2))
-        variance = all_sum(centred.square().sum(dims)) / count
-        return F.batch_norm(args[0], mean, variance, layer.weight, layer.bias, False, 0.0, layer.eps)
-
-    return hook

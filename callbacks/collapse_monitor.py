@@ -1,0 +1,63 @@
+"""CollapseMonitor: how many directions the representation still uses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.metrics import EffectiveRank
+
+from .diagnostic import Diagnostic
+from .feature_metrics import FeatureMetrics
+from .tapped_layers import OUTPUT, TappedLayers
+
+
+class CollapseMonitor(Diagnostic):
+    """Effective rank, RankMe and standard deviations of what named layers put out.
+
+    Logs, for each layer, `collapse/<layer>/`:
+
+    - `effective_rank`: of the centred covariance; 1 is collapsed, the width D is flat;
+    - `rankme`: of the uncentred features;
+    - `min_std`, `mean_std`: over the dimensions, in units of the feature.
+
+    Args:
+        layers: Dotted paths; "output" is the network's output.
+        **kwargs: See `Diagnostic`.
+    """
+
+    section = "collapse"
+
+    def __init__(self, layers: Sequence[str] = (OUTPUT,), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._layers = TappedLayers(layers)
+        self._metrics = FeatureMetrics(self._layers.names, EffectiveRank)
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments that tell two callbacks of one class apart."""
+        return {"layers": self._layers.names} | super().identity()
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ValueError if a layer is unknown."""
+        self._layers.check(pl_module)
+
+    def open(self, pl_module: LightningModule) -> None:
+        """Forget the last look."""
+        self._layers.open(pl_module)
+        self._metrics.reset()
+
+    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+        """Add the images of a batch."""
+        features = self._layers.features(pl_module, read_images(batch)[:num_samples])
+        self._metrics.update({name: (found,) for name, found in features.items()})
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
+        """Ranks of every layer over all ranks."""
+        self._layers.close()
+        return {
+            f"{name}/{key}": getattr(found, key)
+            for name, found in self._metrics.compute(pl_module.device).items()
+            for key in ("effective_rank", "rankme", "min_std", "mean_std")
+        }

@@ -1,0 +1,251 @@
+"""What all diagnostics share: when they look, on which batches, what they log, and that they never disturb training."""
+
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.distributed import all_sum, any_rank, first_message, rank, world_size
+from lightning_ssl_theory.frozen_network import preserved_random_state
+from lightning_ssl_theory.warnings import DiagnosticWarning
+
+from .cadence import Cadence
+from .padded_rows import num_real_rows
+
+
+class Diagnostic(Callback):
+    """A look at the network, now and then: `observe` batches on every rank, then `measure` over all ranks.
+
+    With `every_n_steps` a look sees the training batch of that step, and the first batch before any update. With
+    `every_n_epochs` it sees the validation batches at the end of each n-th epoch, or, where `looks_at_training` is
+    set or nothing is validated, the epoch's last training batch.
+
+    Values are logged as `<section>/<layer>/<quantity>` to every logger at the number of optimiser steps made so far,
+    and to `trainer.callback_metrics`, where ModelCheckpoint and EarlyStopping find them; they are the same on every
+    rank. `values` holds the latest ones. Lightning's own `log_dict` would drop what falls between two
+    `log_every_n_steps`; it is used where `trainer.validate` returns the values.
+
+    Args:
+        every_n_steps: Look every n optimiser steps.
+        every_n_epochs: Look every n epochs; 1 where neither is given.
+        num_samples: Most samples in a look, over all ranks; `None` for all.
+        strict: Whether a look that cannot be computed raises, instead of warning once and being left out.
+        max_overhead: Largest share of the training time that looks may take; a look that is due beyond it is left
+            out, as rank 0 decides. Wall-clock time decides then, so the steps with looks are not reproducible.
+    """
+
+    section: ClassVar[str]
+    looks_at_training: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        num_samples: int | None = None,
+        strict: bool = False,
+        max_overhead: float | None = None,
+    ) -> None:
+        if num_samples is not None and num_samples < 2:
+            raise ValueError(f"Expected `num_samples` of at least 2, got {num_samples}; use None for all samples.")
+        if max_overhead is not None and not 0 < max_overhead <= 1:
+            raise ValueError(f"Expected `max_overhead` in (0, 1], got {max_overhead}; it is a share of the time.")
+        self._cadence = Cadence(every_n_steps, every_n_epochs)
+        self._num_samples, self._strict, self._max_overhead = num_samples, strict, max_overhead
+        self.values: dict[str, float] = {}
+        self._spent, self._started = 0.0, time.perf_counter()
+        self._is_open, self._num_left, self._look_seconds = False, num_samples, 0.0
+        self._failure: str | None = None
+        self._warned: set[str] = set()
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ValueError, before anything runs, if the diagnostic cannot work with this module."""
+
+    @abstractmethod
+    def open(self, pl_module: LightningModule) -> None:
+        """Forget the last look; all ranks take part."""
+
+    @abstractmethod
+    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+        """Take in the first `num_samples` samples of a batch of this rank.
+
+        No collective may be called here, since ranks may have different numbers of batches; ValueError and
+        TypeError lead to a warning.
+        """
+
+    @abstractmethod
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
+        """Values of the look by `<layer>/<quantity>`, reduced over all ranks; errors must be raised on all."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the arguments against the module before anything runs."""
+        if stage in ("fit", "validate"):
+            self.check(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and make restored values visible to ModelCheckpoint and EarlyStopping."""
+        self._spent, self._started = 0.0, time.perf_counter()
+        _publish(trainer, self.values)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the untrained network."""
+        looks_at_batches = self.looks_at_training or self._cadence.every_n_steps
+        if looks_at_batches and trainer.global_step == 0 and batch_idx == 0 and trainer.current_epoch == 0:
+            self._look(trainer, pl_module, batch)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at this batch if a look is due."""
+        is_due = self._cadence.is_step_due(trainer.global_step)
+        if (self.looks_at_training or not _validates(trainer)) and trainer.is_last_batch:
+            is_due = is_due or self._cadence.is_epoch_due(trainer.current_epoch)
+        if is_due and self._is_affordable():
+            self._look(trainer, pl_module, batch)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a look if one is due."""
+        if trainer.sanity_checking or self.looks_at_training:
+            return
+        is_fitting = trainer.state.fn == "fit"
+        if not is_fitting or (self._cadence.is_epoch_due(trainer.current_epoch) and self._is_affordable()):
+            self._open(pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take in a batch of the first validation loader."""
+        if self._is_open and dataloader_idx == 0:
+            loaders = trainer.val_dataloaders
+            loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
+            self._feed(pl_module, batch, lambda rows: num_real_rows(loader, batch_idx, rows))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the look and log what it saw."""
+        if self._is_open:
+            self._close(trainer, pl_module)
+
+    @property
+    def state_key(self) -> str:
+        """Callbacks of one class with different arguments keep their states apart."""
+        return self._generate_state_key(**self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments that tell two callbacks of one class apart."""
+        return {"every_n_steps": self._cadence.every_n_steps, "every_n_epochs": self._cadence.every_n_epochs}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Values already reduced over ranks, and the step of the last look; an open look is not kept."""
+        return {"values": dict(self.values), "last_step": self._cadence.last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the values and the step of the last look."""
+        self.values, self._cadence.last_step = dict(state_dict["values"]), state_dict["last_step"]
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
+        self._open(pl_module)
+        self._feed(pl_module, batch, lambda rows: rows)
+        self._close(trainer, pl_module)
+
+    def _open(self, pl_module: LightningModule) -> None:
+        self._is_open, self._look_seconds, self._failure = True, 0.0, None
+        self._num_left = self._num_samples  # on this rank
+        if self._num_samples is not None:
+            share = self._num_samples // world_size() + (rank() < self._num_samples % world_size())
+            self._num_left = max(1, share)
+        with self._undisturbed(pl_module):
+            self.open(pl_module)
+
+    def _feed(self, pl_module: LightningModule, batch: Any, num_real: Callable[[int], int]) -> None:
+        if self._failure is not None or self._num_left == 0:
+            return
+        with self._undisturbed(pl_module):
+            try:
+                num_samples = num_real(len(read_images(batch)))
+                if self._num_left is not None:
+                    num_samples = min(num_samples, self._num_left)
+                    self._num_left -= num_samples
+                if num_samples > 0:
+                    self.observe(pl_module, batch, num_samples)
+            except (ValueError, TypeError) as error:
+                self._failure = str(error)
+
+    def _close(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_open = False
+        self._cadence.last_step = trainer.global_step
+        values: dict[str, float | Tensor] = {}
+        with self._undisturbed(pl_module):
+            failure = first_message(self._failure)
+            if failure is None:
+                try:
+                    values = self.measure(trainer, pl_module)
+                except (ValueError, TypeError) as error:
+                    failure = str(error)
+        if failure is not None:
+            self._report(failure)
+            return
+        self.values = {f"{self.section}/{key}": float(value) for key, value in values.items()}
+        self._spent += self._look_seconds
+        _log(trainer, pl_module, self.values | self._overhead())
+
+    def _report(self, failure: str) -> None:
+        if self._strict:
+            raise ValueError(failure)
+        if failure not in self._warned:
+            self._warned.add(failure)
+            if rank() == 0:
+                warnings.warn(f"{type(self).__name__} left out a look. {failure}", DiagnosticWarning, stacklevel=2)
+
+    def _overhead(self) -> dict[str, float]:
+        share = self._spent / (time.perf_counter() - self._started)
+        means = all_sum(torch.tensor([self._look_seconds, share])) / world_size()
+        return dict(zip([f"overhead/{type(self).__name__}/{q}" for q in ("seconds", "share")], means.tolist(), strict=True))
+
+    def _is_affordable(self) -> bool:
+        if self._max_overhead is None:
+            return True
+        is_spent = self._spent > self._max_overhead * (time.perf_counter() - self._started)
+        return not any_rank(is_spent and rank() == 0)
+
+    @contextmanager
+    def _undisturbed(self, pl_module: LightningModule) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            with preserved_random_state(pl_module.device):
+                yield
+        finally:
+            self._look_seconds += time.perf_counter() - start
+
+
+def _validates(trainer: Trainer) -> bool:
+    return trainer.enable_validation and sum(trainer.num_val_batches) > 0
+
+
+def _log(trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
+    if trainer.state.fn != "fit":
+        pl_module.log_dict(values)
+        return
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=trainer.global_step)
+    _publish(trainer, values)
+
+
+def _publish(trainer: Trainer, values: dict[str, float]) -> None:
+    tensors = {key: torch.tensor(value) for key, value in values.items()}
+    trainer.callback_metrics.update(tensors)
+    trainer.logged_metrics.update(tensors)

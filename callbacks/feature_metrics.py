@@ -1,0 +1,45 @@
+"""One metric a layer, made when the width of the features is known, equal on all ranks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_ssl_theory.distributed import all_gather_rows
+
+
+class FeatureMetrics:
+    """Metrics of the features of named layers.
+
+    Args:
+        names: The layers.
+        build: Makes the metric for a number of features.
+    """
+
+    def __init__(self, names: Sequence[str], build: Callable[[int], Metric]) -> None:
+        self._names, self._build = names, build
+        self._metrics: dict[str, Metric] = {}
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._metrics = {}
+
+    def update(self, arguments: dict[str, tuple[Tensor, ...]]) -> None:
+        """Add one batch: for each layer its features, (N, D), and whatever else the metric takes."""
+        for name, values in arguments.items():
+            if name not in self._metrics:
+                self._metrics[name] = self._build(values[0].shape[1]).to(values[0].device)
+            self._metrics[name].update(*values)
+
+    def compute(self, device: torch.device) -> dict[str, Any]:
+        """What each metric computes over all ranks; a rank that saw no batch takes part with empty sums."""
+        return {name: self._metric(name, device).compute() for name in self._names}
+
+    def _metric(self, name: str, device: torch.device) -> Metric:
+        own = self._metrics[name].num_features if name in self._metrics else 0
+        widths = all_gather_rows(torch.tensor([own], device=device))
+        if name not in self._metrics:
+            self._metrics[name] = self._build(int(widths.max())).to(device)
+        return self._metrics[name]

@@ -1,0 +1,96 @@
+"""FeatureNormMonitor: how large and how sparse features are, and how much of each weight is signal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.metrics import ActivationSparsity, FeatureNorms
+from lightning_ssl_theory.metrics.feature_norms import dictionary_coverage, feature_norms
+from lightning_ssl_theory.operators import find_module
+
+from .diagnostic import Diagnostic
+from .feature_metrics import FeatureMetrics
+from .tapped_layers import OUTPUT, TappedLayers
+
+_DICTIONARY_KEYS = ("sparse_norm", "dense_norm", "sparse_share", "leading_atom_share", "singleton_share")
+
+
+class FeatureNormMonitor(Diagnostic):
+    r"""Norms and sparsity of features, and the sparse and dense parts of weights where a dictionary is known.
+
+    Logs, for each layer, `feature_norms/<layer>/`:
+
+    - `mean_norm`: mean over samples of ||f(x)||;
+    - `firing_rate`: mean over neurons of the share of samples with a nonzero activation; `dead_share`: neurons that
+      never fire; `hoyer`: mean Hoyer sparsity over samples, 0 (even) to 1 (one sample);
+    - `weight_norm`: mean over neurons of ||w||, for layers with a weight;
+    - with a dictionary M, over the rows w of the weight: `sparse_norm` ||M M^T w||^2, `dense_norm`
+      ||(I - M M^T) w||^2, `sparse_share`, `leading_atom_share`, `singleton_share`, `covered_share` (means).
+
+    Args:
+        layers: Dotted paths; "output" is the network's output.
+        dictionary: M, (d1, d), orthonormal columns, d1 the fan-in of a neuron of every named layer with a weight.
+        **kwargs: See `Diagnostic`.
+
+    References: Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
+    Learning", 2021, Definitions of the sparse and dense parts.
+    """
+
+    section = "feature_norms"
+
+    def __init__(self, layers: Sequence[str], *, dictionary: Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._layers, self._dictionary = TappedLayers(layers), dictionary
+        self._sparsity = FeatureMetrics(self._layers.names, ActivationSparsity)
+        self._norms = FeatureNorms()
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments that tell two callbacks of one class apart."""
+        return {"layers": self._layers.names} | super().identity()
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ValueError if a layer is unknown or the dictionary does not fit a weight."""
+        self._layers.check(pl_module)
+        for weight in self._weights(pl_module).values():
+            feature_norms(weight, self._dictionary)
+
+    def open(self, pl_module: LightningModule) -> None:
+        """Forget the last look."""
+        self._layers.open(pl_module)
+        self._sparsity.reset()
+        self._norms = {name: FeatureNorms().to(pl_module.device) for name in self._layers.names}
+
+    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+        """Add the images of a batch."""
+        features = self._layers.features(pl_module, read_images(batch)[:num_samples])
+        self._sparsity.update({name: (found,) for name, found in features.items()})
+        for name, found in features.items():
+            self._norms[name].update(found)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
+        """Norms and sparsity of every layer over all ranks."""
+        self._layers.close()
+        values: dict[str, float | Tensor] = {}
+        for name, sparsity in self._sparsity.compute(pl_module.device).items():
+            values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
+            values |= {f"{name}/{key}": getattr(sparsity, key) for key in ("firing_rate", "hoyer", "dead_share")}
+        for name, weight in self._weights(pl_module).items():
+            norms = feature_norms(weight, self._dictionary)
+            values[f"{name}/weight_norm"] = norms.mean_norm
+            if self._dictionary is not None:
+                values |= {f"{name}/{key}": getattr(norms, key) for key in _DICTIONARY_KEYS}
+                values[f"{name}/covered_share"] = dictionary_coverage(weight, self._dictionary).covered_share
+        return values
+
+    def _weights(self, pl_module: LightningModule) -> dict[str, Tensor]:
+        layers = {name: find_module(pl_module, name) for name in self._layers.names if name != OUTPUT}
+        weights = {name: getattr(layer, "weight", None) for name, layer in layers.items()}
+        return {
+            name: weight.detach().flatten(1)
+            for name, weight in weights.items()
+            if isinstance(weight, torch.Tensor) and weight.ndim > 1
+        }

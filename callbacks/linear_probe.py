@@ -1,0 +1,164 @@
+"""LinearProbe: what a linear classifier on frozen features gets, while the network trains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.distributed import all_sum, failing_together
+from lightning_ssl_theory.probes import (
+    LinearClassifier,
+    labels_per_class,
+    logistic_classifier,
+    ridge_classifier,
+    ridge_statistics,
+    top_k_correct,
+)
+
+from .class_count import class_count
+from .diagnostic import Diagnostic
+from .labels import read_known_labels
+from .rank_shard import rank_shard
+from .tapped_layers import TappedLayers
+
+
+class LinearProbe(Diagnostic):
+    """Accuracy of linear classifiers on a layer's features, fitted on clean labelled images, scored on validation.
+
+    Logs `probe/<layer>/`, each a share of the validation images, in [0, 1]:
+
+    - `ridge_top1`: ridge regression onto one-hot labels, closed form; `ridge_top<k>` for the k of `top_k`;
+    - `logistic_top1`: multinomial logistic regression on all labels of the fit;
+    - `logistic_top1_<k>_labels`: the same from k labels a class, for the k of `few_labels`.
+
+    Features are those of the network in evaluation mode with the first rank's buffers, standardised. Nothing of the
+    probes enters the module or its optimisers.
+
+    Args:
+        layer: Dotted path; "output" is the network's output.
+        num_classes: C; the datamodule's `num_classes` by default.
+        fit_loader: Clean labelled images for the fit, with a map-style dataset; the datamodule's
+            `probe_dataloader()` by default.
+        num_fit_samples: Most images in the fit, the first ones of the dataset; `None` for all.
+        top_k: Which further top-k accuracies of the ridge probe are logged.
+        few_labels: Numbers of labels a class for the few-label probes.
+        ridge_lamb: Ridge penalty, per sample, on standardised features.
+        logistic_l2: L2 penalty of the logistic probe, per sample, on standardised features.
+        seed: Of the choice of the few labels.
+        **kwargs: See `Diagnostic`.
+    """
+
+    section = "probe"
+
+    def __init__(
+        self,
+        layer: str = "backbone",
+        *,
+        num_classes: int | None = None,
+        fit_loader: DataLoader | None = None,
+        num_fit_samples: int | None = 10_000,
+        top_k: Sequence[int] = (5,),
+        few_labels: Sequence[int] = (10,),
+        ridge_lamb: float = 1e-3,
+        logistic_l2: float = 1e-3,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._layers, self._num_classes, self._seed = TappedLayers([layer]), num_classes, seed
+        self._fit_loader, self._num_fit_samples = fit_loader, num_fit_samples
+        self._top_k, self._few_labels = tuple(top_k), tuple(few_labels)
+        self._ridge_lamb, self._logistic_l2 = ridge_lamb, logistic_l2
+        self._scored: list[tuple[Tensor, Tensor]] = []
+
+    def identity(self) -> dict[str, Any]:
+        """The arguments that tell two callbacks of one class apart."""
+        return {"layer": self._layers.names[0]} | super().identity()
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ValueError if the layer, the number of classes or the data to fit on is unknown."""
+        self._layers.check(pl_module)
+        self._num_classes = self._num_classes or class_count(trainer, "LinearProbe")
+        if self._fit_loader is None and not hasattr(getattr(trainer, "datamodule", None), "probe_dataloader"):
+            raise ValueError(
+                "Expected labelled images to fit LinearProbe on, found neither `fit_loader` nor a datamodule with "
+                "`probe_dataloader`; pass LinearProbe(fit_loader=...)."
+            )
+
+    def open(self, pl_module: LightningModule) -> None:
+        """Forget the last look."""
+        self._layers.open(pl_module)
+        self._scored = []
+
+    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+        """Keep the features and labels of a validation batch."""
+        self._scored.append(self._labelled_features(pl_module, batch, num_samples))
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
+        """Accuracy of every probe over the validation images of all ranks."""
+        with failing_together():
+            scored, labels = _joined(self._scored)
+            features, targets, indices, num_rows = self._fit_features(trainer, pl_module)
+        self._layers.close()
+        self._scored = []
+        assert self._num_classes is not None
+        statistics = ridge_statistics(features, targets, num_classes=self._num_classes).over_ranks(all_sum)
+        ridge = ridge_classifier(statistics, lamb=self._ridge_lamb)
+        values = {"ridge_top1": _accuracy(ridge, scored, labels, 1)}
+        for k in self._top_k:
+            if 1 < k < self._num_classes:
+                values[f"ridge_top{k}"] = _accuracy(ridge, scored, labels, k)
+        values["logistic_top1"] = _accuracy(self._logistic(features, targets), scored, labels, 1)
+        everyones = _everyones_targets(targets, indices, num_rows)
+        for k in self._few_labels:
+            generator = torch.Generator().manual_seed(self._seed)
+            chosen = labels_per_class(everyones, k, generator=generator)
+            is_chosen = torch.isin(indices, chosen.to(indices))
+            classifier = self._logistic(features[is_chosen], targets[is_chosen])
+            values[f"logistic_top1_{k}_labels"] = _accuracy(classifier, scored, labels, 1)
+        return {f"{self._layers.names[0]}/{key}": value for key, value in values.items()}
+
+    def _labelled_features(
+        self, pl_module: LightningModule, batch: Any, num_samples: int
+    ) -> tuple[Tensor, Tensor]:
+        labels = read_known_labels(batch)[:num_samples].to(pl_module.device)
+        images = read_images(batch)[:num_samples].to(pl_module.device)
+        (features,) = self._layers.features(pl_module, images).values()
+        return features, labels
+
+    def _fit_features(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        loader = self._fit_loader or trainer.datamodule.probe_dataloader()
+        shard, indices, num_rows = rank_shard(loader, self._num_fit_samples)
+        features, targets = _joined([self._labelled_features(pl_module, b, len(read_images(b))) for b in shard])
+        return features, targets, torch.tensor(indices, device=targets.device), num_rows
+
+    def _logistic(self, features: Tensor, targets: Tensor) -> LinearClassifier:
+        assert self._num_classes is not None
+        return logistic_classifier(
+            features, targets, self._num_classes, l2=self._logistic_l2, all_sum=all_sum
+        )
+
+
+def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not batches:
+        raise ValueError("Expected at least one batch on every rank, found none; use fewer ranks or more samples.")
+    features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return features[labels >= 0], labels[labels >= 0]
+
+
+def _accuracy(classifier: LinearClassifier, features: Tensor, labels: Tensor, k: int) -> Tensor:
+    correct = top_k_correct(classifier.scores(features), labels, k).sum()
+    counts = all_sum(torch.stack([correct, torch.tensor(len(labels), device=correct.device)])).double()
+    return counts[0] / counts[1]
+
+
+def _everyones_targets(targets: Tensor, indices: Tensor, num_rows: int) -> Tensor:
+    own = targets.new_zeros(num_rows)
+    own[indices] = targets
+    return all_sum(own)
