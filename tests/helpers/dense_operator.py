@@ -16,7 +16,7 @@ def connections_loop(model: nn.Module, views: Tensor, layer: str) -> Tensor:
             def output(w: Tensor, view: Tensor = view) -> Tensor:
                 return functional_call(model, {name: w}, (view[None],))[0]
 
-            found.append(jacrev(output)(weight).reshape(-1, weight.numel()).T)
+            found.append(jacrev(output)(weight).detach().reshape(-1, weight.numel()).T)
     return torch.stack(found).unflatten(0, views.shape[:2])
 
 
