@@ -1,0 +1,192 @@
+"""The figures of the report: a chart a quantity, a line a layer; spectra; filters; what looking cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from lightning_ssl_theory.report.axis import number_text
+from lightning_ssl_theory.report.chart import Line, line_chart
+from lightning_ssl_theory.report.filters import Filters
+from lightning_ssl_theory.report.keys import QUANTITIES, Quantity
+from lightning_ssl_theory.report.run_folder import Run, Series
+
+_ORDER = {(quantity.section, quantity.name): rank for rank, quantity in enumerate(QUANTITIES)}
+
+
+def section_figures(run: Run, name: str, colours: dict[str, int]) -> list[str]:
+    """The figures of one section, in the order of the key table, unknown keys last.
+
+    Args:
+        run: The run.
+        name: The section.
+        colours: Colour number of every layer of the run.
+
+    Returns:
+        One <figure> a quantity; a spectrum gives one a layer and one for the newest spectra.
+    """
+    figures: list[str] = []
+    for quantity, series in _grouped(run.section(name)):
+        if quantity is None or "<k>" not in quantity.name:
+            if not quantity or quantity.name != "trace_stderr" or not run.quantity(name, "trace"):
+                figures.append(_curves(run, quantity, series, colours))
+        else:
+            figures += _spectra(quantity, series, colours)
+    return figures
+
+
+def layer_colours(run: Run) -> dict[str, int]:
+    """A colour number for every layer, the same in all charts of the run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Layer name to number; deeper layers last where names order them.
+    """
+    layers = {s.key.layer for s in run.series.values() if s.key.section != "overhead"} - {""}
+    return {layer: number for number, layer in enumerate(sorted(layers))}
+
+
+def comparison_figure(series_of_run: dict[str, Series]) -> str:
+    """One key in several runs, in one chart.
+
+    Args:
+        series_of_run: Run name to the same key's series; at least one.
+
+    Returns:
+        One <figure>.
+    """
+    first = next(iter(series_of_run.values()))
+    lines = [Line(name, s.steps, s.values, colour) for colour, (name, s) in enumerate(series_of_run.items())]
+    quantity = first.key.quantity
+    if quantity is None:
+        return _figure(None, first.column, lines)
+    chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale)
+    return _framed(quantity.title, first.column, chart, quantity.reading)
+
+
+def filter_figure(filters: Filters) -> str:
+    """The first layer's filters as a grid of pictures.
+
+    Args:
+        filters: At least one picture.
+
+    Returns:
+        One <figure>.
+    """
+    pictures = "".join(f'<img src="{uri}" alt="filter {i}">' for i, uri in enumerate(filters.images, start=1))
+    reading = (
+        "Edges, spots and colours that return in many filters are what the first layer has learned to look "
+        "for; unstructured speckle is what it started from."
+    )
+    legend = "" if filters.is_colour else " Orange is positive, blue negative."
+    return (
+        f'<figure class="wide"><p class="read" style="margin-top:0">{reading}{legend}</p>'
+        f'<div class="filters">{pictures}</div>'
+        f'<p class="note" style="margin-top:10px">{escape(filters.sentence)}</p></figure>'
+    )
+
+
+def overhead_figure(run: Run) -> str:
+    """Seconds and share of the run that every callback has spent, as bars.
+
+    Args:
+        run: A run that logged `overhead/<callback>/seconds`.
+
+    Returns:
+        One <figure>, or "" without such a key.
+    """
+    seconds = sorted(run.quantity("overhead", "seconds"), key=lambda series: -series.last)
+    shares = {series.key.layer: series.last for series in run.quantity("overhead", "share")}
+    if not seconds:
+        return ""
+    longest = max(series.last for series in seconds) or 1.0
+    rows = []
+    for series in seconds:
+        share = (
+            f", {number_text(shares[series.key.layer], '%')} of the run" if series.key.layer in shares else ""
+        )
+        width = max(0.0, 100 * series.last / longest)
+        rows.append(
+            f"<span>{escape(series.key.layer)}</span>"
+            f'<span class="bar"><i style="width:{width:.1f}%"></i></span>'
+            f'<span class="amount">{series.last:.1f} s{share}</span>'
+        )
+    return (
+        f'<figure class="wide"><p class="read" style="margin:0">Seconds each callback has spent looking; '
+        f'training waits meanwhile.</p><div class="bars">{"".join(rows)}</div></figure>'
+    )
+
+
+def _grouped(series: Iterable[Series]) -> list[tuple[Quantity | None, list[Series]]]:
+    groups: dict[tuple[str, str], list[Series]] = {}
+    for one in series:
+        name = one.key.quantity.name if one.key.quantity else one.key.name
+        groups.setdefault((one.key.section, name), []).append(one)
+    ordered = sorted(groups, key=lambda group: (_ORDER.get(group, len(_ORDER)), group))
+    return [(groups[group][0].key.quantity, groups[group]) for group in ordered]
+
+
+def _curves(run: Run, quantity: Quantity | None, series: Sequence[Series], colours: dict[str, int]) -> str:
+    lines = []
+    for one in sorted(series, key=lambda one: one.key.layer):
+        error = run.series.get(f"{one.column}_stderr")
+        spread = error.values if error and error.steps == one.steps else ()
+        lines.append(Line(one.key.layer, one.steps, one.values, colours.get(one.key.layer, 0), spread))
+    skipped = sum(one.num_skipped for one in series)
+    return _figure(quantity, series[0].column, lines, skipped=skipped)
+
+
+def _spectra(quantity: Quantity, series: Sequence[Series], colours: dict[str, int]) -> list[str]:
+    layers: dict[str, list[Series]] = {}
+    for one in sorted(series, key=lambda one: (one.key.layer, one.key.number)):
+        layers.setdefault(one.key.layer, []).append(one)
+    figures = []
+    for layer, ranked in layers.items():
+        lines = [
+            Line(f"λ{_subscript(one.key.number or 0)}", one.steps, one.values, rank)
+            for rank, one in enumerate(ranked)
+        ]
+        chart = line_chart(lines, unit="eigenvalue", scale="log", ramp=True)
+        pattern = f"covariance/{layer}/eigenvalue_1 … {ranked[-1].key.number}"
+        figures.append(_framed(f"Spectrum over training, {layer}", pattern, chart, quantity.reading))
+    newest = [
+        Line(
+            layer,
+            [one.key.number or 0 for one in ranked],
+            [one.last for one in ranked],
+            colours.get(layer, 0),
+        )
+        for layer, ranked in layers.items()
+    ]
+    chart = line_chart(
+        newest, unit="eigenvalue", scale="log", x_label="rank of the eigenvalue", show_last=False
+    )
+    reading = "The last look at every layer; a steep fall means that few weight directions are driven."
+    figures.append(_framed("Newest spectrum", "covariance/<layer>/eigenvalue_<k>", chart, reading))
+    return figures
+
+
+def _figure(quantity: Quantity | None, column: str, lines: Sequence[Line], *, skipped: int = 0) -> str:
+    if quantity is None:
+        title, unit, reading = column.rsplit("/", 1)[-1], "", "This key is not one of the library's own."
+        chart = line_chart(lines, unit=unit)
+        return _framed(title, column if len(lines) == 1 else f"…/{title}", chart, reading, skipped=skipped)
+    chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale)
+    return _framed(quantity.title, quantity.pattern, chart, quantity.reading, skipped=skipped)
+
+
+def _framed(title: str, pattern: str, chart: str, reading: str, *, skipped: int = 0) -> str:
+    note = ""
+    if skipped:
+        was = "value was no finite number and is" if skipped == 1 else "values were no finite numbers and are"
+        note = f'<p class="note">{skipped} {was} left out.</p>'
+    return (
+        f"<figure><h4>{escape(title)}</h4><code>{escape(pattern)}</code>{chart}"
+        f'<p class="read">{escape(reading)}</p>{note}</figure>'
+    )
+
+
+def _subscript(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -1,0 +1,92 @@
+"""The key quantities of a run, from first value to last: for the report's cards and the results table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from lightning_ssl_theory.report.axis import number_text
+from lightning_ssl_theory.report.run_folder import Run, Series
+
+_Reduction = Literal["each", "mean", "max", "sum"]
+
+_CHOSEN: tuple[tuple[str, str, str, _Reduction], ...] = (
+    ("probe", "logistic_top1", "Logistic probe", "each"),
+    ("probe", "logistic_top1_10_labels", "Probe, 10 labels a class", "each"),
+    ("probe", "ridge_top1", "Ridge probe", "each"),
+    ("collapse", "effective_rank", "Effective rank", "each"),
+    ("orthogonality", "drift", "Distance from orthonormal", "max"),
+    ("covariance", "residual", "Residual of the prediction", "mean"),
+    ("selectivity", "selective_share", "Selective neurons", "mean"),
+    ("train", "loss", "Training loss", "each"),
+    ("overhead", "share", "Time spent looking", "sum"),
+    ("covariance", "signal_ratio", "Signal share", "mean"),
+    ("feature_norms", "sparse_share", "Sparse share", "mean"),
+    ("feature_norms", "firing_rate", "Firing rate", "mean"),
+)
+_MAX_EACH = 3
+
+
+class Highlight(NamedTuple):
+    """One key quantity.
+
+    Attributes:
+        title: Its name.
+        where: The layer, or how the layers were summed up; "" where there is nothing to add.
+        unit: "%" for a share in [0, 1].
+        values: From the first to the last.
+    """
+
+    title: str
+    where: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def first(self) -> str:
+        """The first value as text."""
+        return number_text(self.values[0], self.unit)
+
+    @property
+    def last(self) -> str:
+        """The last value as text."""
+        return number_text(self.values[-1], self.unit)
+
+
+def highlights(run: Run) -> list[Highlight]:
+    """The key quantities that a run holds.
+
+    Args:
+        run: One run; its sub-runs are not looked at.
+
+    Returns:
+        One entry a quantity and layer, or a quantity alone where layers are summed up.
+    """
+    found: list[Highlight] = []
+    has_logistic = bool(run.quantity("probe", "logistic_top1"))
+    for section, name, title, reduction in _CHOSEN:
+        series = run.quantity(section, name)
+        if not series or (name == "ridge_top1" and has_logistic):
+            continue
+        unit = series[0].key.quantity.unit if series[0].key.quantity else ""
+        if reduction == "each" and len(series) <= _MAX_EACH:
+            found += [Highlight(title, one.key.layer, unit, one.values) for one in series]
+        else:
+            found.append(Highlight(title, _where(series, reduction), unit, _reduced(series, reduction)))
+    return found
+
+
+def _reduced(series: Sequence[Series], reduction: _Reduction) -> tuple[float, ...]:
+    columns = zip(*(one.values[-min(len(s.values) for s in series) :] for one in series), strict=True)
+    if reduction == "max":
+        return tuple(max(column) for column in columns)
+    total = [sum(column) for column in columns]
+    return tuple(total) if reduction == "sum" else tuple(value / len(series) for value in total)
+
+
+def _where(series: Sequence[Series], reduction: _Reduction) -> str:
+    if reduction == "sum":
+        return "share of the run"
+    if len(series) == 1:
+        return series[0].key.layer
+    return f"{'largest' if reduction == 'max' else 'mean'} of {len(series)} layers"

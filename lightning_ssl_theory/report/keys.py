@@ -1,0 +1,257 @@
+"""The table of every logged key: what it is, in which unit, and how to read it.
+
+The report, the results table and the README are all written from this one table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, cast
+
+Scale = Literal["linear", "log", "share"]
+
+
+class Section(NamedTuple):
+    """A group of diagnostics, written by one callback.
+
+    Attributes:
+        name: First part of the key.
+        title: Heading of the report's section.
+        intro: What the section tells, in one sentence.
+        source: The callback that logs it, as one adds it to a Trainer.
+    """
+
+    name: str
+    title: str
+    intro: str
+    source: str
+
+
+class Quantity(NamedTuple):
+    """One logged quantity.
+
+    Attributes:
+        section: First part of the key.
+        name: Last part of the key; `<k>` stands for a number.
+        title: What it is called in a sentence.
+        unit: Unit of the axis; "%" for shares, which are logged in [0, 1].
+        scale: "share" for values in [0, 1], "log" where values of different size are compared.
+        reading: One line on how to read it.
+    """
+
+    section: str
+    name: str
+    title: str
+    unit: str
+    scale: Scale
+    reading: str
+
+    @property
+    def pattern(self) -> str:
+        """The key with its variable parts in angle brackets."""
+        if self.section in {"train", "val", "test"}:
+            return f"{self.section}/{self.name}"
+        middle = "<callback>" if self.section == "overhead" else "<layer>"
+        return f"{self.section}/{middle}/{self.name}"
+
+
+class Key(NamedTuple):
+    """A column of metrics.csv, taken apart.
+
+    Attributes:
+        section: Text before the first slash.
+        layer: Text between the first and the last slash, "" when there is none.
+        name: Text after the last slash.
+        quantity: The entry of the table, None for a key that is not in it.
+        number: The number that stands for `<k>`, None where the entry has none.
+    """
+
+    section: str
+    layer: str
+    name: str
+    quantity: Quantity | None
+    number: int | None
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section(
+        "train",
+        "Training",
+        "The loss and the two parts it is the sum of.",
+        "the LightningModule",
+    ),
+    Section(
+        "probe",
+        "Probe accuracy",
+        "How well a linear classifier does on frozen features, on images it was not fitted on.",
+        "LinearProbe",
+    ),
+    Section(
+        "covariance",
+        "Covariance operators",
+        "The operator that drives a layer's weights in contrastive learning, and how much of the true "
+        "gradient it explains.",
+        "CovarianceOperators",
+    ),
+    Section(
+        "selectivity",
+        "Neuron selectivity",
+        "Which neurons tell the classes apart, though training saw no label.",
+        "NeuronSelectivity",
+    ),
+    Section(
+        "feature_norms",
+        "Feature norms and sparsity",
+        "How much of a feature is sparse signal, how much is dense noise, and how seldom neurons fire.",
+        "FeatureNormMonitor",
+    ),
+    Section(
+        "collapse",
+        "Collapse",
+        "How many directions of the representation are in use.",
+        "CollapseMonitor",
+    ),
+    Section(
+        "orthogonality",
+        "Orthogonality",
+        "How far the weights are from orthonormal columns.",
+        "OrthogonalityMonitor",
+    ),
+    Section(
+        "overhead",
+        "Time spent looking",
+        "What the diagnostics themselves cost.",
+        "every callback",
+    ),
+)
+
+# key without its layer | title | unit | scale, and below it how to read it
+_TABLE = """
+train/loss | Loss | loss | linear
+    Falls while the model learns; losses of different kinds have no common level.
+train/alignment | Alignment part | loss | linear
+    Pulls the views of one sample together; lower means the views agree more.
+train/regularization | Regularization part | loss | linear
+    Keeps different samples apart; lower means they are spread out more.
+probe/logistic_top1 | Logistic probe | % | share
+    Held-out images that logistic regression on the features names correctly, fitted with all labels.
+probe/logistic_top1_10_labels | Logistic probe, 10 labels a class | % | share
+    The same, fitted with ten labelled images of each class: the gain of learning without labels.
+probe/ridge_top1 | Ridge probe | % | share
+    The same with ridge regression in closed form: cheaper, often somewhat lower than logistic.
+probe/ridge_top5 | Ridge probe, top 5 | % | share
+    Held-out images whose class is among the ridge probe's five highest scores.
+covariance/trace | Trace | tr OP | log
+    The total strength with which contrast between samples can move the layer; near zero it has nothing
+    to learn from.
+covariance/trace_stderr | Standard error of the trace | tr OP | log
+    Spread of the trace over the random probes; drawn as a band around the trace.
+covariance/signal_ratio | Signal share | % | share
+    Share of the variance that lies between samples and not between views of one; 100 % means that
+    augmentation changes nothing.
+covariance/growth_rate | Growth rate | 1 / time | log
+    wᵀOP w / ‖w‖²: descent on the simple contrastive loss lets ln ‖w‖ grow at twice this rate.
+covariance/residual | Residual of the prediction | ‖grad − prediction‖ / ‖grad‖ | linear
+    Part of the true gradient that the operator does not explain; 0 explains all of it, 1 nothing.
+covariance/cosine | Cosine of prediction and gradient | cosine | linear
+    1 when the operator points exactly along the true gradient, 0 when it tells nothing about it.
+covariance/effective_rank | Effective rank of the operator | directions | linear
+    Number of weight directions that are driven; 1 means that a single direction takes all.
+covariance/eigenvalue_<k> | Spectrum | eigenvalue | log
+    The largest eigenvalues; one that leaves the others behind is a direction the layer will take.
+selectivity/selective_share | Selective neurons | % | share
+    Neurons that answer to some class more than shuffled labels explain (5 % level, corrected for
+    neurons and classes).
+selectivity/mean | Mean selectivity | activation | linear
+    Half the gap between a neuron's mean on its best class and off it, averaged over neurons.
+selectivity/max | Largest selectivity | activation | linear
+    The same for the most selective neuron.
+selectivity/max_z | Largest z-score | standard deviations | linear
+    The clearest neuron, in standard deviations of the same quantity under shuffled labels.
+feature_norms/sparse_norm | Sparse norm | squared norm | log
+    ‖MMᵀw‖², the part of the weights inside the dictionary M: the signal.
+feature_norms/dense_norm | Dense norm | squared norm | log
+    ‖(I − MMᵀ)w‖², the part outside the dictionary: the noise.
+feature_norms/sparse_share | Sparse share | % | share
+    Sparse norm over the sum of both; it rises when the learner gives up the dense noise.
+feature_norms/leading_atom_share | Leading atom | % | share
+    Share of a neuron's squared norm that its largest dictionary atom holds, averaged over neurons.
+feature_norms/singleton_share | Singletons | % | share
+    Neurons whose largest atom holds more than half of them: one neuron, one feature.
+feature_norms/mean_norm | Feature norm | norm | linear
+    Mean length of the layer's feature vector.
+feature_norms/firing_rate | Firing rate | % | share
+    Samples on which a neuron is not zero, averaged over neurons; sparse codes fire seldom.
+feature_norms/hoyer | Hoyer sparsity | 0 dense – 1 sparse | linear
+    0 when a neuron answers equally to all samples, 1 when it answers to a single one.
+feature_norms/dead_share | Dead neurons | % | share
+    Neurons that are zero on every sample of the look.
+collapse/effective_rank | Effective rank | directions | linear
+    Exponential of the entropy of the covariance's eigenvalue shares; 1.00 is full collapse.
+collapse/rankme | RankMe | directions | linear
+    The same from singular values of the features without centring them.
+collapse/min_std | Smallest standard deviation | standard deviation | linear
+    The feature that varies least over the samples; at zero it is constant.
+collapse/mean_std | Mean standard deviation | standard deviation | linear
+    Average over the features of their standard deviation over the samples.
+orthogonality/drift | Drift | ‖WᵀW − I‖₂ | log
+    Spectral norm of WᵀW − I; stays at rounding (below 1e-5) while the constraint holds.
+overhead/seconds | Time so far | seconds | linear
+    Seconds the callback has spent since training began.
+overhead/share | Share of the run | % | share
+    The same as a share of the time since training began.
+"""
+
+
+def _read_table(text: str) -> Iterator[Quantity]:
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        head, _, reading = entry.partition("\n")
+        key, title, unit, scale = head.split(" | ")
+        section, name = key.split("/")
+        yield Quantity(section, name, title, unit, cast(Scale, scale), " ".join(reading.split()))
+
+
+QUANTITIES: tuple[Quantity, ...] = tuple(_read_table(_TABLE))
+
+_BY_PATTERN = {(q.section, q.name): q for q in QUANTITIES}
+
+
+def parse_key(column: str) -> Key:
+    """Section, layer and quantity of one column of metrics.csv.
+
+    Args:
+        column: A logged key, `<section>/<layer>/<quantity>`; a layer may hold slashes, a key may hold none.
+
+    Returns:
+        Its parts; `quantity` is None where the table has no such entry.
+
+    Example:
+        >>> key = parse_key("covariance/backbone.0/eigenvalue_2")
+        >>> key.layer, key.quantity.title, key.number
+        ('backbone.0', 'Spectrum', 2)
+    """
+    parts = column.split("/")
+    section, layer, name = (parts[0] if len(parts) > 1 else ""), "/".join(parts[1:-1]), parts[-1]
+    match = re.fullmatch(r"(.*_)(\d+)", name)
+    numbered = _BY_PATTERN.get((section, f"{match[1]}<k>")) if match else None
+    if match and numbered:
+        return Key(section, layer, name, numbered, int(match[2]))
+    return Key(section, layer, name, _BY_PATTERN.get((section, name)), None)
+
+
+def keys_as_markdown() -> str:
+    """The table of every logged key, as the README shows it.
+
+    Returns:
+        A Markdown table with one row per key: pattern, unit, how to read it.
+
+    Example:
+        >>> keys_as_markdown().splitlines()[0]
+        '| key | unit | how to read it |'
+    """
+    lines = ["| key | unit | how to read it |", "|---|---|---|"]
+    for quantity in QUANTITIES:
+        unit = "share in [0, 1]" if quantity.unit == "%" else quantity.unit
+        lines.append(f"| `{quantity.pattern}` | {unit} | {quantity.title}. {quantity.reading} |")
+    return "\n".join(lines)

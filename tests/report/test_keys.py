@@ -1,0 +1,49 @@
+"""The table of keys: complete, unique, and found again from a column's name."""
+
+import pytest
+
+from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, keys_as_markdown, parse_key
+
+
+def test_patterns_are_unique():
+    patterns = [quantity.pattern for quantity in QUANTITIES]
+    assert len(patterns) == len(set(patterns))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda quantity: quantity.pattern)
+def test_every_pattern_is_found_again(quantity):
+    column = quantity.pattern.replace("<layer>", "backbone.layer1.0").replace("<callback>", "LinearProbe")
+    key = parse_key(column.replace("<k>", "3"))
+    assert key.quantity is quantity
+    assert key.number == (3 if "<k>" in column else None)
+    assert key.layer == {"train": "", "overhead": "LinearProbe"}.get(quantity.section, "backbone.layer1.0")
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda quantity: quantity.pattern)
+def test_every_entry_says_how_to_read_it(quantity):
+    assert quantity.title
+    assert quantity.unit
+    assert quantity.reading.endswith(".")
+    assert quantity.section in {section.name for section in SECTIONS}
+    assert quantity.scale in {"linear", "log", "share"}
+
+
+@pytest.mark.parametrize(
+    ("column", "parts"),
+    [
+        ("lr-SGD", ("", "", "lr-SGD")),
+        ("val/loss", ("val", "", "loss")),
+        ("covariance/a/b/trace", ("covariance", "a/b", "trace")),
+        ("covariance/a/unheard_of_4", ("covariance", "a", "unheard_of_4")),
+    ],
+)
+def test_keys_that_are_not_ours_are_taken_apart_too(column, parts):
+    key = parse_key(column)
+    assert (key.section, key.layer, key.name) == parts
+    assert key.number is None
+
+
+def test_markdown_has_a_row_for_every_quantity():
+    rows = keys_as_markdown().splitlines()
+    assert len(rows) == 2 + len(QUANTITIES)
+    assert all(row.count("|") == 4 for row in rows)

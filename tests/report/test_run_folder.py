@@ -1,0 +1,65 @@
+"""Reading a run folder: whatever a broken-off run has left behind."""
+
+import pytest
+
+from lightning_ssl_theory.report import RunFolderError, read_run
+
+from .synthetic_run import write_rows, write_run
+
+
+def test_series_are_sorted_by_step_and_blank_cells_are_skipped(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,a,b\n0,3,1.0,\n0,1,2.0,5\n1,,,\n")
+    run = read_run(tmp_path)
+    assert run.series["a"].steps == (1.0, 3.0)
+    assert run.series["a"].values == (2.0, 1.0)
+    assert (run.series["b"].first, run.series["b"].last) == (5.0, 5.0)
+    assert "epoch" not in run.series
+
+
+def test_numbers_that_are_not_finite_are_left_out_and_counted(tmp_path):
+    write_rows(tmp_path, {"a": [1.0, "nan", "inf", "x", 2.0], "b": ["nan"] * 5}, [0, 1, 2, 3, 4])
+    run = read_run(tmp_path)
+    assert run.series["a"].values == (1.0, 2.0)
+    assert run.series["a"].num_skipped == 3
+    assert run.empty == ("b",)
+
+
+def test_a_line_cut_off_while_written_does_no_harm(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,a,b\n0,1,2.0,5\n0,2,3.")
+    assert read_run(tmp_path).series["a"].values == (2.0, 3.0)
+
+
+def test_rows_without_a_step_are_numbered(tmp_path):
+    (tmp_path / "metrics.csv").write_text("a\n1.0\n2.0\n")
+    assert read_run(tmp_path).series["a"].steps == (0.0, 1.0)
+
+
+def test_sub_runs_come_in_the_order_they_were_started(tmp_path):
+    for name, started in (("z", "2026-01-01"), ("a", "2026-01-02"), ("b", "")):
+        write_run(tmp_path / name, num_looks=1)
+        (tmp_path / name / "run.json").write_text(f'{{"started": "{started}"}}')
+    run = read_run(tmp_path)
+    assert [part.name for part in run.parts] == ["z", "a", "b"]
+    assert not run.series
+
+
+def test_broken_run_json_counts_as_missing(tmp_path):
+    write_run(tmp_path, num_looks=1)
+    for text in ("{", "[1]"):
+        (tmp_path / "run.json").write_text(text)
+        assert read_run(tmp_path).facts == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: None, "found nothing"),
+        (lambda path: path.write_text(""), "found a file"),
+        (lambda path: path.mkdir(), "to hold a metrics.csv, found none"),
+        (lambda path: write_rows(path, {"a": [""]}, [0]), "found one without values"),
+    ],
+)
+def test_folders_that_are_no_run_folders(tmp_path, make, found):
+    make(tmp_path / "run")
+    with pytest.raises(RunFolderError, match=f"Expected .*{found}.*; .*"):
+        read_run(tmp_path / "run")
