@@ -3,5 +3,6 @@
 from lightning_ssl_theory.networks.mlp import MLP
 from lightning_ssl_theory.networks.resnet import ResNet
 from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
+from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
-__all__ = ["MLP", "ResNet", "SmallConvNet"]
+__all__ = ["MLP", "ResNet", "SmallConvNet", "TwoLayerNetwork"]

@@ -1,0 +1,126 @@
+"""Gradient descent on matrices with orthonormal columns, as a plain torch optimizer."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.manifolds import polar_retraction, qr_retraction, stiefel_tangent
+
+Constraint = Literal["stiefel", "polar", "none"]
+"""How a step keeps W^T W = I, or that it does not."""
+
+
+def check_constraint(constraint: str) -> None:
+    """Raise unless a constraint is known.
+
+    Args:
+        constraint: The name to look at.
+
+    Raises:
+        ValueError: If there is no constraint of that name.
+    """
+    if constraint not in get_args(Constraint):
+        raise ValueError(
+            f"Expected `constraint` to be one of {', '.join(get_args(Constraint))}, "
+            f"got {constraint!r}; choose one."
+        )
+
+
+class ConstrainedSGD(Optimizer):
+    r"""Gradient descent that keeps every matrix on the Stiefel manifold, without momentum.
+
+    ==========  ==================================================================================
+    constraint  step from W with gradient G
+    ==========  ==================================================================================
+    "stiefel"   QR retraction of :math:`W - lr\,(G - W\,\mathrm{sym}(W^\top G))`
+    "polar"     polar projection of :math:`W - lr\,G`
+    "none"      :math:`W - lr\,G`
+    ==========  ==================================================================================
+
+    The first two follow the same flow as lr goes to 0; its time is the sum of the learning rates. A matrix
+    with fewer rows than columns (the weight of an `nn.Linear` that narrows) gets orthonormal rows. There is
+    no state beside the weights. A step costs O(H D^2) time a matrix.
+
+    Args:
+        params: Matrices of dtype float32 or float64 (any tensors with "none"), or groups of them.
+        lr: Learning rate, > 0.
+        constraint: See the table.
+
+    Raises:
+        ValueError: If the constraint is unknown, `lr` is not positive, or a parameter is no such matrix.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([[1.0], [0.0]]))
+        >>> optimizer = ConstrainedSGD([weight], lr=0.75)
+        >>> weight.grad = torch.tensor([[5.0], [-1.0]])
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in weight.flatten().tolist()]
+        [0.8, 0.6]
+    """
+
+    def __init__(self, params: Any, lr: float, *, constraint: Constraint = "stiefel") -> None:
+        check_positive(lr, "lr")
+        super().__init__(params, {"lr": lr, "constraint": constraint})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their own learning rate or constraint, as every torch optimizer does.
+
+        Args:
+            param_group: `params`, and what differs from the defaults.
+
+        Raises:
+            ValueError: As the class does.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        check_constraint(group["constraint"])
+        for parameter in group["params"]:
+            if group["constraint"] != "none":
+                _check_matrix(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient.
+
+        Args:
+            closure: Evaluates the model anew and returns the loss.
+
+        Returns:
+            The closure's loss, or `None`.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.copy_(_moved(parameter, parameter.grad, group["lr"], group["constraint"]))
+        return loss
+
+
+def _moved(weight: Tensor, gradient: Tensor, lr: float, constraint: Constraint) -> Tensor:
+    if constraint == "none":
+        return weight - lr * gradient
+    if weight.shape[0] < weight.shape[1]:
+        return _moved(weight.mT, gradient.mT, lr, constraint).mT
+    if constraint == "polar":
+        return polar_retraction(weight - lr * gradient)
+    return qr_retraction(weight - lr * stiefel_tangent(weight, gradient))
+
+
+def _check_matrix(parameter: Tensor) -> None:
+    if parameter.ndim != 2:
+        raise ValueError(
+            f"Expected matrices as constrained parameters, got shape {tuple(parameter.shape)}; "
+            'put other parameters in a group with constraint="none".'
+        )
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"Expected constrained parameters of dtype float32 or float64, got {parameter.dtype}; "
+            'train with precision="32-true", "16-mixed" or "bf16-mixed".'
+        )
