@@ -30,10 +30,9 @@ class Cadence:
 
     def is_step_due(self, global_step: int) -> bool:
         """Whether a period of steps has been completed since the last look."""
-        return bool(self.every_n_steps) and (
-            global_step // self.every_n_steps > self.last_step // self.every_n_steps
-        )
+        period = self.every_n_steps
+        return period is not None and global_step // period > self.last_step // period
 
     def is_epoch_due(self, epoch: int) -> bool:
         """Whether the epoch with this index, from 0, ends a period."""
-        return bool(self.every_n_epochs) and (epoch + 1) % self.every_n_epochs == 0
+        return self.every_n_epochs is not None and (epoch + 1) % self.every_n_epochs == 0

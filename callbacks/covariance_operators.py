@@ -149,7 +149,7 @@ class CovarianceOperators(Diagnostic):
     def _prediction(
         self, trace: NetworkTrace, num_views: int, pl_module: LightningModule
     ) -> dict[str, float | Tensor]:
-        loss = self._loss or getattr(pl_module, "loss", None)
+        loss: Any = self._loss or getattr(pl_module, "loss", None)
         if not hasattr(loss, "pair_weight"):
             return {}
         found = gradient_prediction(trace, loss, num_views=num_views)

@@ -213,8 +213,9 @@ class Diagnostic(Callback):
 
     def _overhead(self) -> dict[str, float]:
         share = self._spent / (time.perf_counter() - self._started)
-        means = all_sum(torch.tensor([self._look_seconds, share])) / world_size()
-        return dict(zip([f"overhead/{type(self).__name__}/{q}" for q in ("seconds", "share")], means.tolist(), strict=True))
+        seconds, share = (all_sum(torch.tensor([self._look_seconds, share])) / world_size()).tolist()
+        name = type(self).__name__
+        return {f"overhead/{name}/seconds": seconds, f"overhead/{name}/share": share}
 
     def _is_affordable(self) -> bool:
         if self._max_overhead is None:

@@ -46,7 +46,7 @@ class FeatureNormMonitor(Diagnostic):
         super().__init__(**kwargs)
         self._layers, self._dictionary = TappedLayers(layers), dictionary
         self._sparsity = FeatureMetrics(self._layers.names, ActivationSparsity)
-        self._norms = FeatureNorms()
+        self._norms: dict[str, FeatureNorms] = {}
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""

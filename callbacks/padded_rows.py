@@ -20,5 +20,5 @@ def num_real_rows(loader: Any, batch_index: int, num_rows: int) -> int:
     if not isinstance(sampler, DistributedSampler) or sampler.shuffle:
         return num_rows
     first = batch_index * (loader.batch_size or 1)
-    own = range(sampler.rank, len(sampler.dataset), sampler.num_replicas)
+    own = range(sampler.rank, len(loader.dataset), sampler.num_replicas)
     return max(0, min(num_rows, len(own) - first))

@@ -54,7 +54,14 @@ class TappedLayers:
         self._state = {}
 
     def features(self, pl_module: LightningModule, images: Tensor) -> dict[str, Tensor]:
-        """Features of images (N, *input) at every layer, (N, D) each, float32.
+        """Features of images at every layer.
+
+        Args:
+            pl_module: The module that holds the layers.
+            images: (N, *input).
+
+        Returns:
+            For each layer (N, D), float32.
 
         Raises:
             ValueError: If a layer is not reached, or a feature is not finite.

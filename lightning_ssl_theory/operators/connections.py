@@ -32,8 +32,8 @@ class Connections:
     def __init__(self, layer: nn.Module, inputs: Tensor, deltas: Tensor) -> None:
         self._layer, self._inputs, self._deltas = layer, inputs, deltas
         self.num_probes, self.num_views = deltas.shape[:2]
-        self.num_weights = layer.weight.numel()
-        self._weight_shape = layer.weight.shape
+        self._weight_shape = layer.get_parameter("weight").shape
+        self.num_weights = self._weight_shape.numel()
 
     def scores(self, vector: Tensor) -> Tensor:
         """<K_s u_c, v> for every view s and probe c: (P,) -> (S, m). Cost of m products with the output."""

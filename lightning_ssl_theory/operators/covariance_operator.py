@@ -47,14 +47,13 @@ class CovarianceOperator:
 
     def trace(self) -> Tensor:
         """The trace, a scalar: exact, or unbiased from random probes. Time O(m S^2 P), memory O(S P)."""
-        return self._scale * sum(((self._coefficients @ rows) * rows).sum() for rows in self._connections.rows())
+        return self._scale * self._probe_traces().sum()
 
     def trace_standard_error(self) -> Tensor:
         """Standard error of the trace over random probes; zero for an exact operator, NaN for a single probe."""
         if self._is_exact:
             return self._coefficients.new_zeros(())
-        values = torch.stack([((self._coefficients @ r) * r).sum() for r in self._connections.rows()])
-        return standard_error(values)
+        return standard_error(self._probe_traces())
 
     def frobenius_norm(self) -> Tensor:
         """The Frobenius norm, a scalar; from pairs of different probes where the probes are random.
@@ -98,12 +97,19 @@ class CovarianceOperator:
         return spectrum[:k]
 
     def effective_rank(self) -> Tensor:
-        """exp(entropy of the eigenvalue shares), a scalar >= 1; negative eigenvalues of an unbiased operator count 0."""
+        """exp(entropy of the eigenvalue shares), a scalar >= 1; negative ones of an unbiased operator count 0."""
         return effective_rank(self._spectrum())
 
     def to_dense(self) -> Tensor:
         """The matrix itself, (P, P), for small layers and tests. Time O(m S P (S + P)), memory O(P^2)."""
-        return self._scale * sum(rows.mT @ (self._coefficients @ rows) for rows in self._connections.rows())
+        dense = self._coefficients.new_zeros(self.shape)
+        for rows in self._connections.rows():
+            dense.addmm_(rows.mT, self._coefficients @ rows)
+        return self._scale * dense
+
+    def _probe_traces(self) -> Tensor:
+        traces = [((self._coefficients @ rows) * rows).sum() for rows in self._connections.rows()]
+        return torch.stack(traces)
 
     def _spectrum(self) -> Tensor:
         if not self._is_exact:

@@ -34,7 +34,7 @@ class LayerTrace(NamedTuple):
     def linear_outputs(self) -> Tensor:
         """The outputs without the bias, detached: the part that is linear in the weight."""
         outputs = self.outputs.detach()
-        bias = self.layer.bias
+        bias = self.layer._parameters["bias"]
         if bias is None:
             return outputs
         trailing = 0 if isinstance(self.layer, nn.Linear) else outputs.ndim - 2

@@ -1,14 +1,8 @@
 from copy import deepcopy
+from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
-from torch.testing import assert_close
-
-from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss, SoftTripletLoss
-from lightning_ssl_theory.operators import covariance_operators, half_squared_distances
 from helpers.dense_operator import (
     augmentation_loop,
     connections_loop,
@@ -16,6 +10,13 @@ from helpers.dense_operator import (
     unbiased_loop,
     weighted_loop,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss, SoftTripletLoss
+from lightning_ssl_theory.operators import covariance_operators, half_squared_distances
 
 F64 = torch.float64
 
@@ -151,7 +152,7 @@ def check_operator(operator, dense):
 @given(widths=st.lists(st.integers(1, 5), min_size=3, max_size=4), samples=st.integers(2, 5), seed=st.integers(0, 99))
 def test_plugin_operators_are_positive_and_match_dense(widths, samples, seed):
     torch.manual_seed(seed)
-    layers = [nn.Linear(*pair, bias=False) for pair in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [nn.Linear(*pair, bias=False) for pair in pairwise(widths)]
     model = nn.Sequential(*[m for layer in layers for m in (layer, nn.LeakyReLU(0.2))]).double()
     views = torch.randn(samples, 2, widths[0], dtype=F64)
     for name, operator in covariance_operators(model, views).items():

@@ -1,0 +1,32 @@
+"""setup.cfg lists every package, and callbacks/ is one class tree wherever it is imported from."""
+
+import configparser
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_folder_is_listed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("lightning_ssl_theory", "callbacks")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert listed == {
+        f"lightning_ssl_theory.{name}" if name.split(".")[0] == "callbacks" else name for name in folders
+    }
+
+
+def test_a_clone_that_was_never_installed_imports(tmp_path):
+    code = (
+        "import lightning_ssl_theory.callbacks as callbacks;"
+        "assert callbacks.LinearProbe.__module__ == 'lightning_ssl_theory.callbacks.linear_probe', callbacks"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)

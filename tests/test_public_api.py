@@ -1,0 +1,56 @@
+"""Every package lists what it offers: sorted, without repetition, importable and documented; promised names exist."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import lightning_ssl_theory
+import lightning_ssl_theory.callbacks
+
+PACKAGES = [
+    "lightning_ssl_theory",
+    "lightning_ssl_theory.callbacks",
+    *(m.name for m in pkgutil.iter_modules(lightning_ssl_theory.__path__, "lightning_ssl_theory.") if m.ispkg),
+]
+
+PROMISED = {
+    "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL",
+    "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss",
+    "lightning_ssl_theory.operators": "covariance_operators",
+    "lightning_ssl_theory.metrics": "Selectivity FeatureNorms ActivationSparsity Alignment Uniformity EffectiveRank",
+    "lightning_ssl_theory.data": "DigitsDataModule ImageDataModule",
+    "lightning_ssl_theory.callbacks": "CovarianceOperators NeuronSelectivity FeatureNormMonitor LinearProbe "
+    "CollapseMonitor OrthogonalityMonitor",
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(PACKAGES)))
+def test_all_is_sorted_resolvable_and_documented(name):
+    package = importlib.import_module(name)
+    assert package.__doc__
+    assert list(package.__all__) == sorted(set(package.__all__))
+    for export in package.__all__:
+        member = getattr(package, export)
+        assert not callable(member) or member.__doc__, export
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_promised_names_exist(name):
+    assert set(PROMISED[name].split()) <= set(importlib.import_module(name).__all__)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'lightning_ssl_theory' has no attribute 'Nothing'"):
+        lightning_ssl_theory.Nothing  # noqa: B018
+
+
+def test_import_is_light():
+    code = (
+        "import sys, lightning_ssl_theory;"
+        "heavy = {'wandb', 'matplotlib', 'torch', 'lightning'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
