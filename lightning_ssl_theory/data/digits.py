@@ -10,9 +10,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_ssl_theory.checks import check_positive
 from lightning_ssl_theory.data.affine import random_affine
-from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler
-from lightning_ssl_theory.distributed import rank, world_size
+from lightning_ssl_theory.data.epochs import EpochDataset, training_loader
+from lightning_ssl_theory.data.strength import Strength, strength_of
 
 _MEAN, _STD = 0.3053, 0.3760  # of all pixels of all 1797 images in [0, 1]
 
@@ -23,15 +24,16 @@ class DigitsDataModule(LightningDataModule):
     A stratified third (599 images, always the same) is held out: `val_dataloader` and `test_dataloader` give
     it clean. Pixels are in [0, 1] while views are made, then normalised by the mean 0.3053 and the standard
     deviation 0.3760 of all pixels. Views are made a batch at a time, each image by its own draws, which are a
-    function of `seed`, the epoch and the batch's first sample: about 4 ms for 2 x 256 images.
+    function of `seed`, the epoch and the batch's first sample: about 4 ms for 2 x 256 images. Each strength
+    is a number, or True for the usual one, or 0, False or None for off.
 
     Args:
         batch_size: N, at most the number of training images of a process (1198 on one).
         num_views: A >= 1 views of each image.
-        rotation: largest angle in degrees, 0 or None = off.
-        shift: largest shift in pixels in each direction, 0 or None = off.
-        scale: largest enlargement minus 1; the largest reduction is its inverse; 0 or None = off.
-        noise: standard deviation of Gaussian noise on pixels in [0, 1], 0 or None = off.
+        rotation: largest angle in degrees, in [0, 180]. Usual: 15.
+        shift: largest shift in pixels in each direction, in [0, 8]. Usual: 1.
+        scale: largest enlargement minus 1; the largest reduction is its inverse. Usual: 0.2.
+        noise: standard deviation of Gaussian noise on pixels in [0, 1]. Usual: 0.1.
         seed: of the order and the views, >= 0.
 
     Attributes:
@@ -39,7 +41,8 @@ class DigitsDataModule(LightningDataModule):
         image_shape: (1, 8, 8).
 
     Raises:
-        ValueError: a size or a strength out of its range.
+        TypeError: a strength is no number, bool or None.
+        ValueError: a number out of its range.
     """
 
     num_classes = 10
@@ -50,28 +53,31 @@ class DigitsDataModule(LightningDataModule):
         batch_size: int = 256,
         *,
         num_views: int = 2,
-        rotation: float | None = 15.0,
-        shift: float | None = 1.0,
-        scale: float | None = 0.2,
-        noise: float | None = 0.1,
+        rotation: Strength = True,
+        shift: Strength = True,
+        scale: Strength = True,
+        noise: Strength = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_positive(batch_size, "batch_size")
+        check_positive(num_views, "num_views")
         self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
-        self._strengths = {"rotation": rotation or 0.0, "shift": shift or 0.0, "scale": scale or 0.0}
-        self._noise = noise or 0.0
+        self._strengths = {
+            "rotation": strength_of(rotation, "rotation", usual=15.0, maximum=180),
+            "shift": strength_of(shift, "shift", usual=1.0, maximum=8),
+            "scale": strength_of(scale, "scale", usual=0.2),
+        }
+        self._noise = strength_of(noise, "noise", usual=0.1)
+        self._train, self._held_out = _split()
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the digits and split them."""
-        digits = load_digits()
-        images = torch.from_numpy(digits.images / 16).float().unsqueeze(1)
-        labels = torch.from_numpy(digits.target).long()
-        train, held_out = train_test_split(
-            torch.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=0
-        )
-        self._train = images[train], labels[train]
-        self._held_out = images[held_out], labels[held_out]
+        """Nothing: the digits are split when the data module is made.
+
+        Args:
+            stage: not used.
+        """
 
     def train_dataloader(self) -> DataLoader:
         """Views of the training images.
@@ -89,8 +95,7 @@ class DigitsDataModule(LightningDataModule):
             strengths=self._strengths,
             seed=self._seed,
         )
-        sampler = EpochSampler(views, num_replicas=world_size(), rank=rank(), seed=self._seed)
-        return DataLoader(views, self._batch_size, sampler=sampler, drop_last=True, collate_fn=_identity)
+        return training_loader(views, self._batch_size, seed=self._seed, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out third, clean.
@@ -145,6 +150,17 @@ class _DigitViews(EpochDataset):
     def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         moved = random_affine(images, **self._strengths, generator=generator)
         return _normalised(moved + self._noise * torch.randn(moved.shape, generator=generator))
+
+
+# Training images and labels, held-out images and labels; images in [0, 1].
+def _split() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    digits = load_digits()
+    images = torch.from_numpy(digits.images / 16).float().unsqueeze(1)
+    labels = torch.from_numpy(digits.target).long()
+    train, held_out = train_test_split(
+        torch.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=0
+    )
+    return (images[train], labels[train]), (images[held_out], labels[held_out])
 
 
 def _normalised(images: Tensor) -> Tensor:

@@ -4,12 +4,16 @@ Lightning tells the sampler the number of every epoch, so a run resumed at the s
 of the uninterrupted one, whatever else drew from torch's generators, and with any number of loader processes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lightning_ssl_theory import distributed
+from lightning_ssl_theory.checks import check_positive
 
 
 class EpochDataset(Dataset[tuple[list[Tensor], Tensor]]):
@@ -83,3 +87,44 @@ class EpochSampler(DistributedSampler):
             self.set_epoch(self.epoch + 1)
         self._is_used = True
         return super().__iter__()
+
+
+def training_loader(
+    dataset: EpochDataset,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    num_workers: int = 0,
+    collate_fn: Callable[[Any], Any] | None = None,
+) -> DataLoader:
+    """Loader of this process's part of each epoch, in batches of one size.
+
+    Args:
+        dataset: what is loaded.
+        batch_size: N, at most the number of samples of a process; the samples left over are dropped.
+        seed: of the order.
+        num_workers: number of loader processes, which live as long as the loader.
+        collate_fn: samples to batch; None is torch's.
+
+    Returns:
+        The loader; its batches are a function of `seed`, the dataset's seed, the epoch and the process.
+
+    Raises:
+        ValueError: the batch size is not positive or exceeds the number of samples of a process.
+    """
+    check_positive(batch_size, "batch_size")
+    sampler = EpochSampler(dataset, num_replicas=distributed.world_size(), rank=distributed.rank(), seed=seed)
+    if len(sampler) < batch_size:
+        raise ValueError(
+            f"Expected `batch_size` <= {len(sampler)}, the number of training samples of a process, "
+            f"got {batch_size}; pass a smaller one."
+        )
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        drop_last=True,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=collate_fn,
+    )

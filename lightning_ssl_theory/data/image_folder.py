@@ -1,0 +1,67 @@
+"""Any image folder: `train/<class>/*` and `test/<class>/*`, or `val/<class>/*`."""
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+
+_LAYOUT = "put the images into train/<class>/* and test/<class>/* (or val/<class>/*) under the data folder"
+
+
+def open_image_folder(data_dir: Path, part: str) -> Dataset[Any]:
+    """One part of an image folder; classes are numbered in the order of the training folders' names.
+
+    Args:
+        data_dir: the folder that holds `train` and `test` or `val`.
+        part: "train" or "test"; "test" reads `test`, or `val` where there is no `test`.
+
+    Returns:
+        Dataset of (PIL image in RGB, label).
+
+    Raises:
+        FileNotFoundError: a folder is missing or has no images.
+        ValueError: the held-out classes are not the training classes.
+    """
+    folder = _held_out_folder(data_dir) if part == "test" else data_dir / "train"
+    classes, expected = _class_names(folder), image_folder_classes(data_dir)
+    if classes != expected:
+        odd = ", ".join(sorted(set(classes) ^ set(expected))[:4])
+        raise ValueError(
+            f"Expected the {len(expected)} classes of {data_dir / 'train'} in {folder}, "
+            f"got {len(classes)} classes ({odd} on one side only); use the same folder names."
+        )
+    try:
+        return ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"Expected images in every class folder of {folder}, got none in some; {_LAYOUT}."
+        ) from error
+
+
+def image_folder_classes(data_dir: Path) -> list[str]:
+    """The class names of an image folder, in the order of their numbers.
+
+    Args:
+        data_dir: the folder that holds `train`.
+
+    Returns:
+        Names of the folders in `train`, sorted.
+
+    Raises:
+        FileNotFoundError: `train` is missing or has no folders.
+    """
+    return _class_names(data_dir / "train")
+
+
+def _class_names(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not names:
+        found = "no folder in it" if folder.is_dir() else "no such folder"
+        raise FileNotFoundError(f"Expected one folder for each class in {folder}, got {found}; {_LAYOUT}.")
+    return names
+
+
+def _held_out_folder(data_dir: Path) -> Path:
+    test, val = data_dir / "test", data_dir / "val"
+    return val if val.is_dir() and not test.is_dir() else test

@@ -1,0 +1,150 @@
+"""The image data sets known by name: their facts, and reading them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from torch.utils.data import Dataset
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, FashionMNIST
+
+from lightning_ssl_theory.data.image_folder import open_image_folder
+
+ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "image_folder"]
+Part = Literal["train", "unlabeled", "test"]
+
+
+class Strengths(NamedTuple):
+    """A strength for each augmentation of `random_view`."""
+
+    crop: float = 0.8
+    flip: float = 0.5
+    color: float = 0.5
+    gray: float = 0.2
+    blur: float = 0.0
+
+
+class ImageSet(NamedTuple):
+    """Facts about a data set.
+
+    `read(root, part, download)` opens a part of it, whose `files` lie in `folder` under the root; images
+    are of `size` pixels squared; `mean` and `std` are those of the training images' channels, pixels in [0,
+    1]. For image folders these are ImageNet's, and the number of classes stands in the folder.
+    """
+
+    read: Callable[[Path, Part, bool], Dataset[Any]]
+    folder: str
+    files: tuple[str, ...]
+    size: int
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    usual: Strengths = Strengths()
+
+
+def _read_by_train_flag(kind: Callable[..., Dataset[Any]]) -> Callable[[Path, Part, bool], Dataset[Any]]:
+    return lambda root, part, download: kind(root, train=part == "train", download=download)
+
+
+_IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+_STL10 = ("train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y.bin")
+
+IMAGE_SETS: dict[ImageSetName, ImageSet] = {
+    "mnist": ImageSet(
+        _read_by_train_flag(MNIST),
+        folder="MNIST/raw",
+        files=_IDX,
+        size=28,
+        num_classes=10,
+        mean=(0.1307,),
+        std=(0.3081,),
+        usual=Strengths(crop=0.6, flip=0.0, gray=0.0),
+    ),
+    "fashion_mnist": ImageSet(
+        _read_by_train_flag(FashionMNIST),
+        folder="FashionMNIST/raw",
+        files=_IDX,
+        size=28,
+        num_classes=10,
+        mean=(0.2860,),
+        std=(0.3530,),
+        usual=Strengths(crop=0.6, gray=0.0),
+    ),
+    "cifar10": ImageSet(
+        _read_by_train_flag(CIFAR10),
+        folder="cifar-10-batches-py",
+        files=_CIFAR10,
+        size=32,
+        num_classes=10,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": ImageSet(
+        _read_by_train_flag(CIFAR100),
+        folder="cifar-100-python",
+        files=("train", "test", "meta"),
+        size=32,
+        num_classes=100,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    ),
+    "stl10": ImageSet(
+        lambda root, part, download: STL10(str(root), split=part, download=download),
+        folder="stl10_binary",
+        files=_STL10,
+        size=96,
+        num_classes=10,
+        mean=(0.4467, 0.4398, 0.4066),
+        std=(0.2603, 0.2566, 0.2713),
+        usual=Strengths(blur=0.5),
+    ),
+    "image_folder": ImageSet(
+        lambda root, part, download: open_image_folder(root, part),
+        folder="",
+        files=(),
+        size=224,
+        num_classes=0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        usual=Strengths(blur=0.5),
+    ),
+}
+
+
+def open_image_set(name: ImageSetName, data_dir: Path, part: Part, *, download: bool = False) -> Dataset[Any]:
+    """One part of a named data set.
+
+    Args:
+        name: a key of `IMAGE_SETS`.
+        data_dir: the folder under which the data set's own folder lies.
+        part: "train", "test", and for STL-10 "unlabeled", whose labels are -1.
+        download: whether torchvision may fetch what is missing.
+
+    Returns:
+        Dataset of (PIL image, label).
+
+    Raises:
+        FileNotFoundError: the files are missing or damaged, or could not be fetched.
+    """
+    facts = IMAGE_SETS[name]
+    if name == "image_folder":
+        return facts.read(data_dir, part, download)
+    try:
+        return facts.read(data_dir, part, download)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        folder = data_dir / facts.folder
+        found = f"{_contents(folder, facts.files)}{f' (download failed: {error})' if download else ''}"
+        raise FileNotFoundError(
+            f"Expected the unpacked files {', '.join(facts.files)} of {name} in {folder}, got {found}; "
+            "put them there, or pass download=True on a machine with a network."
+        ) from error
+
+
+# What lies in a folder instead of the expected files, in few words.
+def _contents(folder: Path, files: tuple[str, ...]) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    if set(files) <= set(names):
+        return "files of these names that torchvision finds damaged"
+    return ", ".join(names[:8]) if names else "an empty folder"

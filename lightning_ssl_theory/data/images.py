@@ -1,0 +1,233 @@
+"""Photographs and handwriting as a data module: several random views of each training image."""
+
+from collections.abc import Sized
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms import v2
+
+from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.data.epochs import training_loader
+from lightning_ssl_theory.data.image_folder import image_folder_classes
+from lightning_ssl_theory.data.image_sets import (
+    IMAGE_SETS,
+    ImageSet,
+    ImageSetName,
+    Part,
+    Strengths,
+    open_image_set,
+)
+from lightning_ssl_theory.data.multi_view import MultiViewDataset
+from lightning_ssl_theory.data.strength import Strength, strength_of
+from lightning_ssl_theory.data.views import clean_image, random_view
+
+_LIMITS = Strengths(crop=0.99, flip=1.0, color=2.5, gray=1.0, blur=1.0)
+
+
+class ImageDataModule(LightningDataModule):
+    r"""Images with several random views each for training, and clean ones for probes and validation.
+
+    ================  ==========================================  ========================================
+    dataset           views of                                    what lies under `data_dir`
+    ================  ==========================================  ========================================
+    "mnist"           60000 images (1, 28, 28), 10 classes        MNIST/raw/train-images-idx3-ubyte, ...
+    "fashion_mnist"   60000 images (1, 28, 28), 10 classes        FashionMNIST/raw/train-images-..., ...
+    "cifar10"         50000 images (3, 32, 32), 10 classes        cifar-10-batches-py/data_batch_1, ...
+    "cifar100"        50000 images (3, 32, 32), 100 classes       cifar-100-python/train, test, meta
+    "stl10"           100000 images (3, 96, 96) without label,    stl10_binary/unlabeled_X.bin, ...
+                      label -1; probes: 5000 of 10 classes
+    "image_folder"    all images, in colour                       train/<class>/*, test or val/<class>/*
+    ================  ==========================================  ========================================
+
+    Validation and test are the test images. Pixels in [0, 1] are normalised by the mean and the standard
+    deviation of each channel over the training images (for folders: over ImageNet's). Order and views are
+    functions of `seed` and the epoch, see :class:`MultiViewDataset`.
+
+    Each strength is a number, or True for what is usual for the data set, or 0, False or None for off:
+    see :func:`random_view` for what it does.
+
+    Args:
+        dataset: one of the names above.
+        data_dir: folder under which the files lie.
+        batch_size: N, at most the number of training images of a process.
+        num_views: A >= 1 views of each image.
+        crop: share of the area that a crop may lose, in [0, 1). Usual: 0.8; MNIST and Fashion-MNIST 0.6.
+        flip: probability in [0, 1]. Usual: 0.5; MNIST 0.
+        color: in [0, 2.5]. Usual: 0.5.
+        gray: probability in [0, 1]. Usual: 0.2; MNIST and Fashion-MNIST 0.
+        blur: probability in [0, 1]. Usual: 0.5 for STL-10 and folders, else 0.
+        num_workers: loader processes of each loader, kept between epochs.
+        download: whether torchvision may fetch missing files (not for folders).
+        image_size: height and width in pixels; None is the data set's own, 224 for folders.
+        num_probe_samples: at most this many training images, always the same, in `probe_dataloader`;
+            None is all.
+        seed: of the order and the views, >= 0.
+
+    Attributes:
+        image_shape: (C, H, W).
+
+    Raises:
+        TypeError: a strength is no number, bool or None.
+        ValueError: an unknown name, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageSetName,
+        data_dir: str | PathLike[str],
+        batch_size: int = 256,
+        *,
+        num_views: int = 2,
+        crop: Strength = True,
+        flip: Strength = True,
+        color: Strength = True,
+        gray: Strength = True,
+        blur: Strength = True,
+        num_workers: int = 0,
+        download: bool = False,
+        image_size: int | None = None,
+        num_probe_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        data_dir = str(data_dir)  # a Path among the hyperparameters would make the checkpoint unreadable
+        self.save_hyperparameters()
+        _check_counts(
+            batch_size=batch_size,
+            num_views=num_views,
+            image_size=image_size,
+            num_probe_samples=num_probe_samples,
+        )
+        self._facts = _facts_of(dataset, download=download)
+        self._dataset, self._data_dir, self._download = dataset, Path(data_dir), download
+        self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
+        self._num_workers, self._num_probe_samples = num_workers, num_probe_samples
+        given = {"crop": crop, "flip": flip, "color": color, "gray": gray, "blur": blur}
+        usual, limits = self._facts.usual._asdict(), _LIMITS._asdict()
+        self._strengths = {
+            name: strength_of(value, name, usual=usual[name], maximum=limits[name])
+            for name, value in given.items()
+        }
+        size = image_size or self._facts.size
+        self.image_shape = (len(self._facts.mean), size, size)
+        self._parts: dict[Part, Dataset[Any]] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes.
+
+        Returns:
+            The number; for an image folder that of the folders in `train`.
+        """
+        return self._facts.num_classes or len(image_folder_classes(self._data_dir))
+
+    def prepare_data(self) -> None:
+        """Let torchvision fetch what is missing, where `download` is set."""
+        if self._download:
+            for part in self._all_parts():
+                self._open(part, download=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the images; says what is missing.
+
+        Args:
+            stage: in "validate" and "test" the training images are left until they are asked for.
+        """
+        for part in ("test",) if stage in ("validate", "test") else self._all_parts():
+            self._part(part)
+
+    def train_dataloader(self) -> DataLoader:
+        """Views of the training images.
+
+        Returns:
+            Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,).
+
+        Raises:
+            ValueError: the batch size exceeds the number of training images of a process.
+        """
+        transform = random_view(self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths)
+        images = self._part("unlabeled" if self._dataset == "stl10" else "train")
+        views = MultiViewDataset(images, transform, num_views=self._num_views, seed=self._seed)
+        return training_loader(views, self._batch_size, seed=self._seed, num_workers=self._num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """The test images, clean.
+
+        Returns:
+            Loader of batches [images, labels]: (N, C, H, W), and (N,).
+        """
+        return self._clean_loader(self._part("test"))
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images, clean.
+
+        Returns:
+            The same as `val_dataloader`.
+        """
+        return self.val_dataloader()
+
+    def probe_dataloader(self) -> DataLoader:
+        """Labelled training images, clean, for probes.
+
+        Returns:
+            Loader of batches [images, labels]: (N, C, H, W), and (N,), in a fixed order.
+        """
+        images, limit = self._part("train"), self._num_probe_samples
+        num_images = len(cast(Sized, images))
+        if limit is not None and limit < num_images:
+            chosen = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))[:limit]
+            images = Subset(images, chosen.sort().values.tolist())
+        return self._clean_loader(images)
+
+    def _clean_loader(self, images: Dataset[Any]) -> DataLoader:
+        clean = _CleanImages(images, clean_image(self.image_shape[1], self._facts.mean, self._facts.std))
+        return DataLoader(
+            clean,
+            self._batch_size,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+        )
+
+    def _all_parts(self) -> tuple[Part, ...]:
+        return ("unlabeled", "train", "test") if self._dataset == "stl10" else ("train", "test")
+
+    def _part(self, part: Part) -> Dataset[Any]:
+        if part not in self._parts:
+            self._parts[part] = self._open(part)
+        return self._parts[part]
+
+    def _open(self, part: Part, *, download: bool = False) -> Dataset[Any]:
+        return open_image_set(self._dataset, self._data_dir, part, download=download)
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None:
+            check_positive(count, name)
+
+
+class _CleanImages(Dataset[tuple[Tensor, int]]):
+    def __init__(self, images: Dataset[Any], transform: v2.Transform) -> None:
+        self._images, self._transform = images, transform
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self._images))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self._images[index]
+        return self._transform(image), label
+
+
+def _facts_of(dataset: ImageSetName, *, download: bool) -> ImageSet:
+    if dataset not in IMAGE_SETS:
+        raise ValueError(
+            f"Expected `dataset` to be one of {', '.join(IMAGE_SETS)}, got {dataset!r}; choose one."
+        )
+    if download and dataset == "image_folder":
+        raise ValueError("Expected `download=False` with image_folder, got True; put the images there.")
+    return IMAGE_SETS[dataset]

@@ -1,0 +1,51 @@
+"""Several random views of each sample of any labelled dataset."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.data.epochs import EpochDataset
+
+
+class MultiViewDataset(EpochDataset):
+    """Sample i as A views (t_1(x_i), ..., t_A(x_i)), the t_a drawn from a random transform, and its label.
+
+    The draws are a function of `seed`, the epoch and i: the same with any number of processes and of loader
+    workers. For them torch's CPU generator is seeded, and put back as it was afterwards.
+
+    Args:
+        dataset: samples (x, label); anything with `len` and an index.
+        transform: random map of x to a tensor, drawing from torch's CPU generator.
+        num_views: A >= 1.
+        seed: any non-negative integer.
+
+    Raises:
+        ValueError: `num_views` < 1.
+
+    Example:
+        >>> dataset = [(torch.zeros(2), 0), (torch.ones(2), 1)]
+        >>> views, label = MultiViewDataset(dataset, lambda x: x + torch.randn(2), num_views=3)[1]
+        >>> len(views), bool((views[0] == views[1]).any()), label
+        (3, False, 1)
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], transform: Callable[[Any], Tensor], *, num_views: int = 2, seed: int = 0
+    ) -> None:
+        check_positive(num_views, "num_views")
+        super().__init__(seed=seed)
+        self._dataset, self._transform, self._num_views = dataset, transform, num_views
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], Any]:
+        sample, label = self._dataset[index]
+        with torch.random.fork_rng(devices=[]):
+            # not torch.manual_seed, which would seed the accelerators as well
+            torch.default_generator.manual_seed(self.seed_of(index))
+            return [self._transform(sample) for _ in range(self._num_views)], label
