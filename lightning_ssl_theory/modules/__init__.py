@@ -1,5 +1,6 @@
 """LightningModules that compose networks and losses; evaluation is left to the callbacks."""
 
 from lightning_ssl_theory.modules.contrastive import ContrastiveSSL
+from lightning_ssl_theory.modules.orthogonal import OrthogonalSSL
 
-__all__ = ["ContrastiveSSL"]
+__all__ = ["ContrastiveSSL", "OrthogonalSSL"]

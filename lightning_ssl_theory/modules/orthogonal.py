@@ -1,0 +1,116 @@
+"""Orthogonality-constrained self-supervised learning as a LightningModule."""
+
+from itertools import combinations
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.constrained_sgd import ConstrainedSGD, Constraint, check_constraint
+from lightning_ssl_theory.data.batch import read_images, read_views
+from lightning_ssl_theory.losses.trace import TraceLoss
+from lightning_ssl_theory.networks.activations import ActivationName
+from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
+
+
+class OrthogonalSSL(LightningModule):
+    r"""Two layers f(x) = W_2^T phi(W_1 x), trained by gradient descent on matrices with orthonormal columns.
+
+    The loss is the mean over all pairs of views of a batch in any format of
+    :mod:`lightning_ssl_theory.data.batch`; images are flattened. A flow's time is the sum of the learning
+    rates. The layers are `network.hidden` and `network.output`. Logs `train/loss`, `train/alignment` and
+    `train/regularization`.
+
+    With `constraint="none"` the trace loss has no lower bound: the outputs turn to one direction and grow.
+    Training then stops at the step at which the norm of all weights together reaches `max_norm`, and they are
+    scaled back to it, so that nothing later, validation or a resumed run, meets infinite numbers.
+
+    Args:
+        in_features: D, numbers of an image.
+        hidden_features: H, at least D and Z.
+        out_features: Z.
+        activation: phi.
+        constraint: "stiefel" (tangent step and retraction), "polar" (plain step and projection) or "none".
+        loss: Module with `parts(z1, z2)`, scalars that sum to the loss; by default `TraceLoss()`. No
+            hyperparameter: pass it to `load_from_checkpoint` again.
+        lr: Learning rate of plain gradient descent.
+        max_norm: Where an unconstrained run stops; at the start the norm is sqrt(D + Z).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        out_features: int,
+        activation: ActivationName = "identity",
+        constraint: Constraint = "stiefel",
+        *,
+        loss: nn.Module | None = None,
+        lr: float = 0.1,
+        max_norm: float = 1e3,
+    ) -> None:
+        super().__init__()
+        check_constraint(constraint)
+        check_positive(lr, "lr")
+        check_positive(max_norm, "max_norm")
+        self.save_hyperparameters(ignore=["loss"])
+        self.network = TwoLayerNetwork(in_features, hidden_features, out_features, activation)
+        self.loss = TraceLoss() if loss is None else loss
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the representations: (N, *) to (N, Z)."""
+        return self.network(images)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the mean of the loss over all pairs of views."""
+        parts = _mean_parts(self.loss, [self(view) for view in read_views(batch)])
+        loss = torch.stack(list(parts.values())).sum()
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in parts.items()})
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Send the clean images through the network, so that hooks on its layers fire."""
+        self(read_images(batch))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """The same as in validation."""
+        self(read_images(batch))
+
+    def configure_optimizers(self) -> ConstrainedSGD:
+        """Returns gradient descent under the constraint."""
+        return ConstrainedSGD(
+            self.network.parameters(), self.hparams["lr"], constraint=self.hparams["constraint"]
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step; without a constraint, the last one once the weights have reached `max_norm`."""
+        super().optimizer_step(*args, **kwargs)
+        if self.hparams["constraint"] == "none" and _shrink_to_norm(self.network, self.hparams["max_norm"]):
+            if not self.trainer.should_stop:
+                rank_zero_warn(
+                    f"Stopped at step {self.global_step + 1}: the norm of the unconstrained weights reached "
+                    f'max_norm={self.hparams["max_norm"]:g}; take constraint="stiefel" or "polar" to bound it.'
+                )
+            self.trainer.should_stop = True
+
+
+# The loss's parts, as means over the unordered pairs of views.
+def _mean_parts(loss: Any, views: list[Tensor]) -> dict[str, Tensor]:
+    pairs = [loss.parts(z1, z2) for z1, z2 in combinations(views, 2)]
+    return {name: torch.stack([pair[name] for pair in pairs]).mean() for name in pairs[0]}
+
+
+# Whether the norm of all parameters has reached `max_norm`; if so, they are scaled back to it.
+@torch.no_grad()
+def _shrink_to_norm(module: nn.Module, max_norm: float) -> bool:
+    parameters = list(module.parameters())
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p) for p in parameters]))
+    has_reached = bool(norm >= max_norm)
+    if has_reached:
+        for parameter in parameters:
+            parameter.mul_(max_norm / norm)
+    return has_reached
