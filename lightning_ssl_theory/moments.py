@@ -1,0 +1,76 @@
+"""Float64 sums over samples, and the variance that follows from them.
+
+Sums of powers merge over batches and ranks by addition. Their price is cancellation: the variance from them
+carries a relative error of about N eps (mean / std)^2. In float64 this is below what rounding the features
+to float32 has already done, whatever their mean; float64 features with a mean of 1e6 standard deviations and
+more should be shifted first.
+"""
+
+import torch
+from torch import Tensor
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def device_with_float64(device: torch.device) -> torch.device:
+    """Where float64 sums of a tensor on this device can live.
+
+    Args:
+        device: Device of the features.
+
+    Returns:
+        The device itself, or the CPU for one without float64 (mps).
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """Values in float64, detached; on the CPU where the device has no float64.
+
+    Args:
+        tensor: Any real tensor; half precision, integers and bool are converted exactly.
+
+    Returns:
+        The same values and shape.
+    """
+    # Device first: one without float64 cannot hold the result for a moment.
+    return tensor.detach().to(device_with_float64(tensor.device)).to(torch.float64)
+
+
+def check_any_sample(num_samples: Tensor) -> None:
+    """Raise unless something was counted.
+
+    Args:
+        num_samples: A scalar.
+
+    Raises:
+        ValueError: If it is zero.
+    """
+    if num_samples == 0:
+        raise ValueError("Expected at least one sample, got none; call `update` with features first.")
+
+
+def variance_from_sums(num_samples: Tensor, total: Tensor, squares: Tensor) -> Tensor:
+    r"""Variance over samples, exactly zero for constant features.
+
+    .. math:: \frac{q}{N} - \Big(\frac{s}{N}\Big)^2, \quad s = \sum_n x_n, \; q = \sum_n x_n^2,
+
+    and 0 where this is no more than :math:`N \epsilon\, q / N`, the most that rounding can leave of a
+    constant.
+
+    Args:
+        num_samples: Number of samples N >= 1, a scalar.
+        total: Sum s, shape (D,), float64.
+        squares: Sum of squares q, shape (D,), float64.
+
+    Returns:
+        Shape (D,), the mean squared deviation (1/N).
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.1], [3.0, 0.1]], dtype=torch.float64)
+        >>> variance_from_sums(torch.tensor(2), x.sum(0), x.square().sum(0)).tolist()
+        [1.0, 0.0]
+    """
+    second_moment = squares / num_samples
+    variance = second_moment - (total / num_samples).square()
+    return variance.where(variance > num_samples * EPS * second_moment, 0)
