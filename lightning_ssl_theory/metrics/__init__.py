@@ -1,1 +1,48 @@
-"""TBD."""
+"""Metrics whose state is sums over samples, so that 1, 2 and 3 ranks give the same numbers.
+
+Each is a pure function on tensors and a `torchmetrics.Metric` around it.
+"""
+
+from lightning_ssl_theory.metrics.activation_sparsity import (
+    ActivationSparsity,
+    ActivationSparsityValues,
+    activation_sparsity,
+)
+from lightning_ssl_theory.metrics.alignment import Alignment, alignment
+from lightning_ssl_theory.metrics.effective_rank import (
+    EffectiveRank,
+    EffectiveRankValues,
+    feature_effective_rank,
+)
+from lightning_ssl_theory.metrics.feature_norms import (
+    DictionaryCoverage,
+    FeatureNorms,
+    FeatureNormValues,
+    dictionary_coverage,
+    feature_norms,
+)
+from lightning_ssl_theory.metrics.selectivity import Selectivity, SelectivityValues, selectivity
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
+from lightning_ssl_theory.metrics.uniformity import Uniformity, uniformity
+
+__all__ = [
+    "ActivationSparsity",
+    "ActivationSparsityValues",
+    "Alignment",
+    "DictionaryCoverage",
+    "EffectiveRank",
+    "EffectiveRankValues",
+    "FeatureNormValues",
+    "FeatureNorms",
+    "Selectivity",
+    "SelectivityValues",
+    "SumMetric",
+    "Uniformity",
+    "activation_sparsity",
+    "alignment",
+    "dictionary_coverage",
+    "feature_effective_rank",
+    "feature_norms",
+    "selectivity",
+    "uniformity",
+]
