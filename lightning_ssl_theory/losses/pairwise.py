@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_offset
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, is_distributed, row_offset
 
 Distance = Literal["cosine", "squared"]
 
@@ -144,6 +144,8 @@ def gather_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         First and second views of all ranks, shape (N, D) each, in rank order.
     """
+    if not is_distributed():
+        return z1, z2
     first_views, second_views = all_gather_rows(torch.cat([z1, z2], dim=1)).chunk(2, dim=1)
     return first_views, second_views
 
