@@ -133,9 +133,10 @@ def open_image_set(name: ImageSetName, data_dir: Path, part: Part, *, download: 
         return facts.read(data_dir, part, download)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         folder = data_dir / facts.folder
-        found = f"{_contents(folder, facts.files)}{f' (download failed: {error})' if download else ''}"
+        reason = f" (download failed: {' '.join(str(error).split())})" if download else ""
         raise FileNotFoundError(
-            f"Expected the unpacked files {', '.join(facts.files)} of {name} in {folder}, got {found}; "
+            f"Expected the unpacked files {', '.join(facts.files)} of {name} in {folder}, "
+            f"got {_contents(folder, facts.files)}{reason}; "
             "put them there, or pass download=True on a machine with a network."
         ) from error
 
