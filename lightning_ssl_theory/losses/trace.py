@@ -1,5 +1,6 @@
 """The trace losses of the orthogonality-constrained theory."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -91,29 +92,30 @@ class TraceLoss(nn.Module):
         alignment, regularization = all_sum_with_grad(torch.stack(sums)) / num_samples
         return {"alignment": alignment, "regularization": regularization}
 
-    def pair_weight(self, r: Tensor) -> Tensor:
+    @property
+    def pair_weight(self) -> Callable[[Tensor], Tensor]:
         r"""Weights of the pairs of samples with which covariance operators predict the gradient.
 
         With identical views the loss is :math:`-\frac{1}{2N} \sum_i \|f_i - f_{i+1}\|^2`, so
-        :math:`\xi = \frac N2 (R + R^\top)` with R the cyclic shift, exactly; the distances do not enter.
-
-        Args:
-            r: Halved squared distances between the mean outputs of a batch's samples, in its order, (N, N).
+        :math:`\xi = \frac N2 (R + R^\top)` with R the cyclic shift, exactly; the distances do not enter. Without
+        contrast there is no such attribute: no covariance operator gives that gradient.
 
         Returns:
-            xi, shape (N, N), symmetric with a zero diagonal.
+            The map from halved squared distances between the mean outputs of a batch's samples, in its order,
+            (N, N), to xi, (N, N), symmetric with a zero diagonal.
 
         Raises:
-            ValueError: If the loss is not contrastive; then no covariance operator gives its gradient.
+            AttributeError: If the loss is not contrastive.
         """
         if not self.contrastive:
-            raise ValueError(
-                "Expected a contrastive TraceLoss for pair weights, got contrastive=False; "
-                "no covariance operator gives its gradient."
-            )
-        check_pairs(r)
-        shift = torch.eye(len(r), dtype=r.dtype, device=r.device).roll(1, dims=1)
-        return len(r) / 2 * (shift + shift.mT)
+            raise AttributeError  # nn.Module puts its own sentence
+        return _neighbour_weight
+
+
+def _neighbour_weight(r: Tensor) -> Tensor:
+    check_pairs(r)
+    shift = torch.eye(len(r), dtype=r.dtype, device=r.device).roll(1, dims=1)
+    return len(r) / 2 * (shift + shift.mT)
 
 
 def _next_rows(rows: Tensor, first: int, num_samples: int) -> Tensor:

@@ -162,5 +162,9 @@ def test_rejects_negatives_without_contrast() -> None:
         ValueError, match="Expected no `negatives` with contrastive=False, got some; leave them out"
     ):
         TraceLoss(contrastive=False)(z, z, z)
-    with pytest.raises(ValueError, match="contrastive TraceLoss for pair weights, got contrastive=False"):
-        TraceLoss(contrastive=False).pair_weight(torch.zeros(4, 4))
+
+
+def test_pair_weight_needs_contrast_and_pairs() -> None:
+    assert not hasattr(TraceLoss(contrastive=False), "pair_weight")
+    with pytest.raises(ValueError, match="Expected at least 2 samples, got 1; without negatives"):
+        TraceLoss().pair_weight(torch.zeros(1, 1))
