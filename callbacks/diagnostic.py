@@ -213,7 +213,7 @@ class Diagnostic(Callback):
 
     def _overhead(self) -> dict[str, float]:
         share = self._spent / (time.perf_counter() - self._started)
-        seconds, share = (all_sum(torch.tensor([self._look_seconds, share])) / world_size()).tolist()
+        seconds, share = (all_sum(torch.tensor([self._spent, share])) / world_size()).tolist()
         name = type(self).__name__
         return {f"overhead/{name}/seconds": seconds, f"overhead/{name}/share": share}
 
