@@ -1,7 +1,5 @@
 """Contrastive learning as a LightningModule: a backbone, a projection head and a loss on pairs of views."""
 
-from collections import defaultdict
-from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -10,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_ssl_theory.data.batch import read_images, read_views
+from lightning_ssl_theory.modules.view_pairs import mean_parts
 
 
 class ContrastiveSSL(LightningModule):
@@ -83,7 +82,7 @@ class ContrastiveSSL(LightningModule):
             Scalar, the mean of the loss over all pairs of views.
         """
         embeddings = [self.embed(view) for view in read_views(batch)]
-        parts = _mean_parts(self.loss, embeddings)
+        parts = mean_parts(self.loss, embeddings)
         loss = torch.stack(list(parts.values())).sum()
         self.log("train/loss", loss, prog_bar=True)
         if hasattr(self.loss, "parts"):
@@ -109,13 +108,3 @@ class ContrastiveSSL(LightningModule):
             return optimizer
         scheduler = {"scheduler": self._scheduler(optimizer), "interval": self._scheduler_interval}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
-
-
-# The loss's parts, or the loss as the only part, as means over the unordered pairs of views.
-def _mean_parts(loss: nn.Module, embeddings: list[Tensor]) -> dict[str, Tensor]:
-    parts: Any = getattr(loss, "parts", lambda z1, z2: {"loss": loss(z1, z2)})
-    values: dict[str, list[Tensor]] = defaultdict(list)
-    for z1, z2 in combinations(embeddings, 2):
-        for name, value in parts(z1, z2).items():
-            values[name].append(value)
-    return {name: torch.stack(value).mean() for name, value in values.items()}

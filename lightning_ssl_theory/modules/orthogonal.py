@@ -1,6 +1,5 @@
 """Orthogonality-constrained self-supervised learning as a LightningModule."""
 
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from lightning_ssl_theory.checks import check_positive
 from lightning_ssl_theory.constrained_sgd import ConstrainedSGD, Constraint, check_constraint
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.trace import TraceLoss
+from lightning_ssl_theory.modules.view_pairs import mean_parts
 from lightning_ssl_theory.networks.activations import ActivationName
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
@@ -66,7 +66,7 @@ class OrthogonalSSL(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all pairs of views."""
-        parts = _mean_parts(self.loss, [self(view) for view in read_views(batch)])
+        parts = mean_parts(self.loss, [self(view) for view in read_views(batch)])
         loss = torch.stack(list(parts.values())).sum()
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in parts.items()})
@@ -96,12 +96,6 @@ class OrthogonalSSL(LightningModule):
                     f'max_norm={self.hparams["max_norm"]:g}; take constraint="stiefel" or "polar" to bound it.'
                 )
             self.trainer.should_stop = True
-
-
-# The loss's parts, as means over the unordered pairs of views.
-def _mean_parts(loss: Any, views: list[Tensor]) -> dict[str, Tensor]:
-    pairs = [loss.parts(z1, z2) for z1, z2 in combinations(views, 2)]
-    return {name: torch.stack([pair[name] for pair in pairs]).mean() for name in pairs[0]}
 
 
 # Whether the norm of all parameters has reached `max_norm`; if so, they are scaled back to it.
