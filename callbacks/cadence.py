@@ -23,7 +23,9 @@ class Cadence:
             )
         for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None and value < 1:
-                raise ValueError(f"Expected `{name}` of at least 1, got {value}; leave the callback out to never look.")
+                raise ValueError(
+                    f"Expected `{name}` of at least 1, got {value}; leave the callback out to never look."
+                )
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs if every_n_steps or every_n_epochs else 1
         self.last_step = 0

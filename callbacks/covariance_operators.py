@@ -20,10 +20,10 @@ from lightning_ssl_theory.operators import (
     trace_network,
 )
 from lightning_ssl_theory.operators.gradient_prediction import PairwiseObjective
-from lightning_ssl_theory.operators.pair_coefficients import Estimator
+from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 
 from .diagnostic import Diagnostic
-from .tapped_layers import network_output
+from .tapped_layers import as_names, network_output
 
 
 class CovarianceOperators(Diagnostic):
@@ -77,9 +77,22 @@ class CovarianceOperators(Diagnostic):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_samples=num_samples, **kwargs)
-        self._layers = None if layers is None else list(layers)
+        if num_probes is not None and num_probes < 1:
+            raise ValueError(
+                f"Expected `num_probes` of at least 1, got {num_probes}; use None for exact values."
+            )
+        if num_eigenvalues < 1:
+            raise ValueError(
+                f"Expected `num_eigenvalues` of at least 1, got {num_eigenvalues}; leave out `spectra_layers`."
+            )
+        if precision not in ("float32", "float64"):
+            raise ValueError(
+                f"Expected `precision` float32 or float64, got {precision}; half is too coarse here."
+            )
+        check_estimator(estimator)
+        self._layers = None if layers is None else as_names(layers)
         self._output, self._loss, self._num_probes, self._seed = output, loss, num_probes, seed
-        self._spectra_layers, self._num_eigenvalues = list(spectra_layers), num_eigenvalues
+        self._spectra_layers, self._num_eigenvalues = as_names(spectra_layers), num_eigenvalues
         self._estimator, self._dtype = estimator, getattr(torch, precision)
         self._views: Tensor | None = None
 
@@ -88,8 +101,12 @@ class CovarianceOperators(Diagnostic):
         return {"layers": self._layers} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown or of another type."""
-        resolve_layers(pl_module, self._layers)
+        """Raise ValueError if a layer is unknown or of another type, or there is none."""
+        if not resolve_layers(pl_module, self._layers):
+            raise ValueError(
+                f"Expected a Linear, Conv1d or Conv2d layer in {type(pl_module).__name__}, found none; "
+                "leave CovarianceOperators out."
+            )
         resolve_layers(pl_module, self._spectra_layers)
 
     def open(self, pl_module: LightningModule) -> None:

@@ -18,6 +18,7 @@ from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence
 from .padded_rows import num_real_rows
+from .validation_loader import first_validation_loader
 
 
 class Diagnostic(Callback):
@@ -39,10 +40,12 @@ class Diagnostic(Callback):
         strict: Whether a look that cannot be computed raises, instead of warning once and being left out.
         max_overhead: Largest share of the training time that looks may take; a look that is due beyond it is left
             out, as rank 0 decides. Wall-clock time decides then, so the steps with looks are not reproducible.
+        read_batch: Turns a batch of the user's own format into one that `lightning_ssl_theory.data.batch` knows.
     """
 
     section: ClassVar[str]
     looks_at_training: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,13 +55,19 @@ class Diagnostic(Callback):
         num_samples: int | None = None,
         strict: bool = False,
         max_overhead: float | None = None,
+        read_batch: Callable[[Any], Any] | None = None,
     ) -> None:
         if num_samples is not None and num_samples < 2:
-            raise ValueError(f"Expected `num_samples` of at least 2, got {num_samples}; use None for all samples.")
+            raise ValueError(
+                f"Expected `num_samples` of at least 2, got {num_samples}; use None for all samples."
+            )
         if max_overhead is not None and not 0 < max_overhead <= 1:
-            raise ValueError(f"Expected `max_overhead` in (0, 1], got {max_overhead}; it is a share of the time.")
+            raise ValueError(
+                f"Expected `max_overhead` in (0, 1], got {max_overhead}; it is a share of the time."
+            )
         self._cadence = Cadence(every_n_steps, every_n_epochs)
         self._num_samples, self._strict, self._max_overhead = num_samples, strict, max_overhead
+        self._read_batch = read_batch or (lambda batch: batch)
         self.values: dict[str, float] = {}
         self._spent, self._started = 0.0, time.perf_counter()
         self._is_open, self._num_left, self._look_seconds = False, num_samples, 0.0
@@ -107,13 +116,14 @@ class Diagnostic(Callback):
     ) -> None:
         """Look at this batch if a look is due."""
         is_due = self._cadence.is_step_due(trainer.global_step)
-        if (self.looks_at_training or not _validates(trainer)) and trainer.is_last_batch:
+        if (self.looks_at_training or not trainer.enable_validation) and trainer.is_last_batch:
             is_due = is_due or self._cadence.is_epoch_due(trainer.current_epoch)
         if is_due and self._is_affordable():
             self._look(trainer, pl_module, batch)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a look if one is due."""
+        self._is_open = False  # a validation that broke off leaves one open
         if trainer.sanity_checking or self.looks_at_training:
             return
         is_fitting = trainer.state.fn == "fit"
@@ -131,8 +141,7 @@ class Diagnostic(Callback):
     ) -> None:
         """Take in a batch of the first validation loader."""
         if self._is_open and dataloader_idx == 0:
-            loaders = trainer.val_dataloaders
-            loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
+            loader = first_validation_loader(trainer)
             self._feed(pl_module, batch, lambda rows: num_real_rows(loader, batch_idx, rows))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -172,10 +181,11 @@ class Diagnostic(Callback):
             self.open(pl_module)
 
     def _feed(self, pl_module: LightningModule, batch: Any, num_real: Callable[[int], int]) -> None:
-        if self._failure is not None or self._num_left == 0:
+        if self._failure is not None or self._num_left == 0 or not self.needs_images:
             return
         with self._undisturbed(pl_module):
             try:
+                batch = self._read_batch(batch)
                 num_samples = num_real(len(read_images(batch)))
                 if self._num_left is not None:
                     num_samples = min(num_samples, self._num_left)
@@ -196,11 +206,11 @@ class Diagnostic(Callback):
                     values = self.measure(trainer, pl_module)
                 except (ValueError, TypeError) as error:
                     failure = str(error)
+        self._spent += self._look_seconds
         if failure is not None:
             self._report(failure)
             return
         self.values = {f"{self.section}/{key}": float(value) for key, value in values.items()}
-        self._spent += self._look_seconds
         _log(trainer, pl_module, self.values | self._overhead())
 
     def _report(self, failure: str) -> None:
@@ -209,7 +219,9 @@ class Diagnostic(Callback):
         if failure not in self._warned:
             self._warned.add(failure)
             if rank() == 0:
-                warnings.warn(f"{type(self).__name__} left out a look. {failure}", DiagnosticWarning, stacklevel=2)
+                warnings.warn(
+                    f"{type(self).__name__} left out a look. {failure}", DiagnosticWarning, stacklevel=2
+                )
 
     def _overhead(self) -> dict[str, float]:
         share = self._spent / (time.perf_counter() - self._started)
@@ -233,13 +245,10 @@ class Diagnostic(Callback):
             self._look_seconds += time.perf_counter() - start
 
 
-def _validates(trainer: Trainer) -> bool:
-    return trainer.enable_validation and sum(trainer.num_val_batches) > 0
-
-
 def _log(trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
     if trainer.state.fn != "fit":
-        pl_module.log_dict(values)
+        # equal on all ranks, so that the maximum changes nothing, and Lightning does not ask for it key by key
+        pl_module.log_dict(values, sync_dist=True, reduce_fx="max")
         return
     for logger in trainer.loggers:
         logger.log_metrics(values, step=trainer.global_step)

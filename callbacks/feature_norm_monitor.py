@@ -77,7 +77,9 @@ class FeatureNormMonitor(Diagnostic):
         values: dict[str, float | Tensor] = {}
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
-            values |= {f"{name}/{key}": getattr(sparsity, key) for key in ("firing_rate", "hoyer", "dead_share")}
+            values |= {
+                f"{name}/{key}": getattr(sparsity, key) for key in ("firing_rate", "hoyer", "dead_share")
+            }
         for name, weight in self._weights(pl_module).items():
             norms = feature_norms(weight, self._dictionary)
             values[f"{name}/weight_norm"] = norms.mean_norm

@@ -1,6 +1,6 @@
 """LinearProbe: what a linear classifier on frozen features gets, while the network trains."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.data.batch import read_images
-from lightning_ssl_theory.distributed import all_sum, failing_together
+from lightning_ssl_theory.distributed import all_sum, failing_together, rank, world_size
 from lightning_ssl_theory.probes import (
     LinearClassifier,
     labels_per_class,
@@ -18,22 +18,26 @@ from lightning_ssl_theory.probes import (
     ridge_statistics,
     top_k_correct,
 )
+from lightning_ssl_theory.targets import check_targets
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
 from .labels import read_known_labels
 from .rank_shard import rank_shard
 from .tapped_layers import TappedLayers
+from .validation_loader import first_validation_loader
 
 
 class LinearProbe(Diagnostic):
     """Accuracy of linear classifiers on a layer's features, fitted on clean labelled images, scored on validation.
 
-    Logs `probe/<layer>/`, each a share of the validation images, in [0, 1]:
+    With `every_n_steps` a look reads the first validation loader's images itself, since training batches say nothing
+    of generalization. Logs `probe/<layer>/`, each a share of the validation images, in [0, 1]:
 
     - `ridge_top1`: ridge regression onto one-hot labels, closed form; `ridge_top<k>` for the k of `top_k`;
     - `logistic_top1`: multinomial logistic regression on all labels of the fit;
-    - `logistic_top1_<k>_labels`: the same from k labels a class, for the k of `few_labels`.
+    - `logistic_top1_<k>_labels`: the same from k labels a class, for the k of `few_labels` that every class of the
+      fit has.
 
     Features are those of the network in evaluation mode with the first rank's buffers, standardised. Nothing of the
     probes enters the module or its optimisers.
@@ -43,6 +47,8 @@ class LinearProbe(Diagnostic):
         num_classes: C; the datamodule's `num_classes` by default.
         fit_loader: Clean labelled images for the fit, with a map-style dataset; the datamodule's
             `probe_dataloader()` by default.
+        score_loader: Held-out labelled images for the score, with a map-style dataset; the first validation
+            loader's by default.
         num_fit_samples: Most images in the fit, the first ones of the dataset; `None` for all.
         top_k: Which further top-k accuracies of the ridge probe are logged.
         few_labels: Numbers of labels a class for the few-label probes.
@@ -60,6 +66,7 @@ class LinearProbe(Diagnostic):
         *,
         num_classes: int | None = None,
         fit_loader: DataLoader | None = None,
+        score_loader: DataLoader | None = None,
         num_fit_samples: int | None = 10_000,
         top_k: Sequence[int] = (5,),
         few_labels: Sequence[int] = (10,),
@@ -70,7 +77,8 @@ class LinearProbe(Diagnostic):
     ) -> None:
         super().__init__(**kwargs)
         self._layers, self._num_classes, self._seed = TappedLayers([layer]), num_classes, seed
-        self._fit_loader, self._num_fit_samples = fit_loader, num_fit_samples
+        self._fit_loader, self._score_loader = fit_loader, score_loader
+        self._num_fit_samples = num_fit_samples
         self._top_k, self._few_labels = tuple(top_k), tuple(few_labels)
         self._ridge_lamb, self._logistic_l2 = ridge_lamb, logistic_l2
         self._scored: list[tuple[Tensor, Tensor]] = []
@@ -88,6 +96,11 @@ class LinearProbe(Diagnostic):
                 "Expected labelled images to fit LinearProbe on, found neither `fit_loader` nor a datamodule with "
                 "`probe_dataloader`; pass LinearProbe(fit_loader=...)."
             )
+        if self._score_loader is None and trainer.state.fn == "fit" and not trainer.enable_validation:
+            raise ValueError(
+                "Expected held-out images to score LinearProbe on, found neither validation (a loader and a "
+                "`validation_step`) nor `score_loader`; pass LinearProbe(score_loader=...)."
+            )
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
@@ -95,17 +108,22 @@ class LinearProbe(Diagnostic):
         self._scored = []
 
     def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
-        """Keep the features and labels of a validation batch."""
-        self._scored.append(self._labelled_features(pl_module, batch, num_samples))
+        """Keep the features and labels of a batch, if it is one of validation and to be scored on."""
+        if self._score_loader is None and not pl_module.trainer.training:
+            self._scored.append(self._labelled_features(pl_module, batch, num_samples))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Accuracy of every probe over the validation images of all ranks."""
+        assert self._num_classes is not None
         with failing_together():
-            scored, labels = _joined(self._scored)
-            features, targets, indices, num_rows = self._fit_features(trainer, pl_module)
+            scored, labels = _known(*_joined(self._features_to_score(trainer, pl_module)))
+            loader: Any = self._fit_loader
+            if loader is None:
+                loader = getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
+            everything = _joined(self._loaded_features(pl_module, loader, self._num_fit_samples))
         self._layers.close()
         self._scored = []
-        assert self._num_classes is not None
+        features, targets = _known(*everything)
         statistics = ridge_statistics(features, targets, num_classes=self._num_classes).over_ranks(all_sum)
         ridge = ridge_classifier(statistics, lamb=self._ridge_lamb)
         values = {"ridge_top1": _accuracy(ridge, scored, labels, 1)}
@@ -113,30 +131,34 @@ class LinearProbe(Diagnostic):
             if 1 < k < self._num_classes:
                 values[f"ridge_top{k}"] = _accuracy(ridge, scored, labels, k)
         values["logistic_top1"] = _accuracy(self._logistic(features, targets), scored, labels, 1)
-        everyones = _everyones_targets(targets, indices, num_rows)
-        for k in self._few_labels:
-            generator = torch.Generator().manual_seed(self._seed)
-            chosen = labels_per_class(everyones, k, generator=generator)
-            is_chosen = torch.isin(indices, chosen.to(indices))
-            classifier = self._logistic(features[is_chosen], targets[is_chosen])
+        for k, is_chosen in _few_label_choices(everything[1], self._few_labels, self._seed):
+            classifier = self._logistic(*(rows[is_chosen] for rows in everything))
             values[f"logistic_top1_{k}_labels"] = _accuracy(classifier, scored, labels, 1)
         return {f"{self._layers.names[0]}/{key}": value for key, value in values.items()}
+
+    def _features_to_score(self, trainer: Trainer, pl_module: LightningModule) -> list[tuple[Tensor, Tensor]]:
+        if self._score_loader is not None:
+            return self._loaded_features(pl_module, self._score_loader, self._num_samples)
+        if trainer.training:
+            return self._loaded_features(pl_module, first_validation_loader(trainer), self._num_samples)
+        return self._scored
+
+    def _loaded_features(
+        self, pl_module: LightningModule, loader: DataLoader | None, num_samples: int | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        batches = map(self._read_batch, rank_shard(loader, num_samples))
+        return [self._labelled_features(pl_module, batch, len(read_images(batch))) for batch in batches]
 
     def _labelled_features(
         self, pl_module: LightningModule, batch: Any, num_samples: int
     ) -> tuple[Tensor, Tensor]:
         labels = read_known_labels(batch)[:num_samples].to(pl_module.device)
         images = read_images(batch)[:num_samples].to(pl_module.device)
+        known = labels[labels >= 0]
+        assert self._num_classes is not None
+        check_targets(known, len(known), self._num_classes)
         (features,) = self._layers.features(pl_module, images).values()
         return features, labels
-
-    def _fit_features(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        loader = self._fit_loader or getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
-        shard, indices, num_rows = rank_shard(loader, self._num_fit_samples)
-        features, targets = _joined([self._labelled_features(pl_module, b, len(read_images(b))) for b in shard])
-        return features, targets, torch.tensor(indices, device=targets.device), num_rows
 
     def _logistic(self, features: Tensor, targets: Tensor) -> LinearClassifier:
         assert self._num_classes is not None
@@ -147,8 +169,14 @@ class LinearProbe(Diagnostic):
 
 def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if not batches:
-        raise ValueError("Expected at least one batch on every rank, found none; use fewer ranks or more samples.")
+        raise ValueError(
+            "Expected at least one batch on every rank, found none; use fewer ranks or more samples."
+        )
     features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return features, labels
+
+
+def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return features[labels >= 0], labels[labels >= 0]
 
 
@@ -158,7 +186,16 @@ def _accuracy(classifier: LinearClassifier, features: Tensor, labels: Tensor, k:
     return counts[0] / counts[1]
 
 
-def _everyones_targets(targets: Tensor, indices: Tensor, num_rows: int) -> Tensor:
-    own = targets.new_zeros(num_rows)
-    own[indices] = targets
-    return all_sum(own)
+def _few_label_choices(targets: Tensor, few_labels: Sequence[int], seed: int) -> Iterator[tuple[int, Tensor]]:
+    # For each number k of labels a class which of this rank's rows are chosen: from all labels in the dataset's order,
+    # so that the number of ranks does not matter; this rank holds every W-th of them.
+    positions = torch.arange(len(targets), device=targets.device) * world_size() + rank()
+    own = targets.new_zeros(int(all_sum(torch.tensor(len(targets)))))
+    own[positions] = targets + 1
+    everyones = all_sum(own) - 1  # -1 has no label
+    known = (everyones >= 0).nonzero().flatten()
+    fewest = int(everyones[known].unique(return_counts=True)[1].min())
+    for k in few_labels:
+        if k <= fewest:
+            chosen = labels_per_class(everyones[known], k, generator=torch.Generator().manual_seed(seed))
+            yield k, torch.isin(positions, known[chosen.to(known.device)])

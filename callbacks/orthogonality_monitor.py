@@ -10,6 +10,7 @@ from lightning_ssl_theory.manifolds import orthogonality_drift
 from lightning_ssl_theory.operators import find_module
 
 from .diagnostic import Diagnostic
+from .tapped_layers import as_names
 
 
 class OrthogonalityMonitor(Diagnostic):
@@ -27,10 +28,11 @@ class OrthogonalityMonitor(Diagnostic):
 
     section = "orthogonality"
     looks_at_training = True
+    needs_images = False
 
     def __init__(self, layers: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._names = list(layers)
+        self._names = as_names(layers)
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""

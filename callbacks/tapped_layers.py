@@ -19,6 +19,11 @@ def network_output(pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
     return getattr(pl_module, "embed", pl_module.forward)
 
 
+def as_names(layers: Sequence[str]) -> list[str]:
+    """The names as a list, each once; a single name may come without brackets."""
+    return [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+
+
 class TappedLayers:
     """Named layers of a module, their features in evaluation mode with the first rank's buffers.
 
@@ -31,7 +36,7 @@ class TappedLayers:
     """
 
     def __init__(self, layers: Sequence[str], output: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.names = [layers] if isinstance(layers, str) else list(layers)
+        self.names = as_names(layers)
         self._output = output
         self._state: dict[str, Tensor] = {}
 

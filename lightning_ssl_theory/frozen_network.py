@@ -72,7 +72,9 @@ def frozen_call(
     inputs = inputs.clone() if inputs.is_inference() else inputs
     network = _Output(model, output or model)
     named = {f"model.{name}": value for name, value in state.items()}
-    held = [m for m in model.modules() if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None)]
+    held = [
+        m for m in model.modules() if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None)
+    ]
     modules = dict(model.named_modules())
     handles = [modules[name].register_forward_hook(_once(name, tap)) for name, tap in (taps or {}).items()]
     if hold_batch_statistics:
@@ -113,19 +115,20 @@ def layer_features(
 
     Raises:
         ValueError: If the pass does not reach a layer, or a layer runs more than once.
+        TypeError: If a layer puts out something else than one tensor.
     """
     features: dict[str, Tensor] = {}
 
     def tap(name: str) -> Tap:
         def keep(_: nn.Module, __: Tensor, outputs: Tensor) -> None:
-            features[name] = pooled(outputs).clone()
+            features[name] = pooled(outputs, name).clone()
 
         return keep
 
     taps = {name: tap(name) for name in layers if name}
     result = frozen_call(model, inputs, output=output, state=state, taps=taps)
     if "" in layers:
-        features[""] = pooled(result)
+        features[""] = pooled(result, "")
     for name in layers:
         if name not in features:
             raise ValueError(
@@ -135,8 +138,13 @@ def layer_features(
     return features
 
 
-def pooled(outputs: Tensor) -> Tensor:
+def pooled(outputs: Tensor, name: str) -> Tensor:
     """One vector a sample: (N, D) as it is, (N, T, D) averaged over T, (N, D, ...) over the trailing dimensions."""
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"Expected layer {name!r} to put out one tensor, got {type(outputs).__name__}; "
+            "name a layer inside it."
+        )
     if outputs.ndim <= 2:
         return outputs.reshape(len(outputs), -1)
     return outputs.mean(1) if outputs.ndim == 3 else outputs.flatten(2).mean(2)

@@ -128,4 +128,6 @@ class CovarianceOperator:
         # K M K^T and V^T V (M x I) V^T V share their non-zero eigenvalues; V from K^T K = V^T V keeps it symmetric.
         rows = torch.stack(list(self._connections.rows()), dim=1).flatten(0, 1)
         triangle = torch.linalg.qr(rows.mT, mode="r").R.unflatten(1, (-1, self._connections.num_probes))
-        return torch.linalg.eigvalsh(torch.einsum("kam,ab,lbm->kl", triangle, self._coefficients, triangle)).flip(0)
+        return torch.linalg.eigvalsh(
+            torch.einsum("kam,ab,lbm->kl", triangle, self._coefficients, triangle)
+        ).flip(0)

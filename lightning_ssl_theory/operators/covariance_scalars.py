@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace
-from lightning_ssl_theory.operators.pair_coefficients import Estimator
+from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 from lightning_ssl_theory.operators.probes import standard_error
 from lightning_ssl_theory.operators.weight_maps import view_gram
 
@@ -59,8 +59,9 @@ def covariance_scalars(
         Scalars in float64 for each layer. Time O(m) backward passes and view Grams.
 
     Raises:
-        ValueError: If there are fewer than two views or, over all ranks, two samples.
+        ValueError: If there are fewer than two views or, over all ranks, two samples, or the estimator is unknown.
     """
+    check_estimator(estimator)
     num_samples = int(all_sum(torch.tensor(len(trace.outputs) // num_views, device=trace.outputs.device)))
     if num_views < 2 or num_samples < 2:
         raise ValueError(
@@ -78,19 +79,17 @@ def covariance_scalars(
     }
 
 
-def _probe_sums(
-    seen: LayerTrace, delta: Tensor, gradient: Tensor, num_views: int, all_sum: AllSum
-) -> Tensor:
-    """For one probe: sums over samples of ||bar K u||^2, ||K u||^2, w.bar K u and its square, and ||sum K u||^2."""
+def _probe_sums(seen: LayerTrace, delta: Tensor, gradient: Tensor, num_views: int, all_sum: AllSum) -> Tensor:
+    # Sums over samples of ||bar K u||^2, ||K u||^2, (w.bar K u)^2, (w.K u)^2, w.bar K u; and ||sum bar K u||^2.
     gram = view_gram(seen.layer, seen.inputs, delta, num_views).double()
-    products = (delta * seen.linear_outputs).flatten(1).sum(1).double()
-    scores = products.unflatten(0, (-1, num_views)).mean(1)
+    scores = (delta * seen.linear_outputs).flatten(1).sum(1).double().unflatten(0, (-1, num_views))
     local = torch.stack(
         [
             gram.sum() / num_views**2,
             gram.diagonal(dim1=1, dim2=2).sum() / num_views,
-            scores.sum(),
-            scores.square().sum(),
+            scores.mean(1).square().sum(),
+            scores.square().mean(1).sum(),
+            scores.mean(1).sum(),
         ]
     )
     total = all_sum(gradient).double() / num_views
@@ -100,13 +99,18 @@ def _probe_sums(
 def _scalars(
     sums: Tensor, weight: Tensor, num_samples: int, num_views: int, is_exact: bool, estimator: Estimator
 ) -> CovarianceScalars:
-    means, views, scores, squared_scores, total = sums.unbind(1)  # one entry a probe
-    signal = means / num_samples - total / num_samples**2
-    augmentation = (views - means) / num_samples
-    growth = squared_scores / num_samples - (scores / num_samples).square()
-    if estimator == "unbiased":
-        augmentation = augmentation * num_views / (num_views - 1)
-        signal = signal * num_samples / (num_samples - 1) - augmentation / num_views
+    means, views, mean_scores, view_scores, score, total = sums.unbind(1)  # one entry a probe
+
+    def estimates(of_means: Tensor, of_views: Tensor, of_total: Tensor) -> tuple[Tensor, Tensor]:
+        between = of_means / num_samples - of_total / num_samples**2
+        within = (of_views - of_means) / num_samples
+        if estimator == "unbiased":
+            within = within * num_views / (num_views - 1)
+            between = between * num_samples / (num_samples - 1) - within / num_views
+        return between, within
+
+    signal, augmentation = estimates(means, views, total)
+    growth, _ = estimates(mean_scores, view_scores, score.square())
     scale = len(sums) if is_exact else 1  # a sum over unit probes, a mean over random ones
     trace, noise = signal.mean() * scale, augmentation.mean() * scale
     total_variance = (trace + noise).clamp(min=torch.finfo(torch.float64).tiny)

@@ -59,7 +59,9 @@ class NetworkTrace(NamedTuple):
         """
         traces = self.layers.values()
         targets = [t.outputs for t in traces] + [t.weight for t in traces]
-        found = torch.autograd.grad(self.outputs, targets, cotangents, retain_graph=True, materialize_grads=True)
+        found = torch.autograd.grad(
+            self.outputs, targets, cotangents, retain_graph=True, materialize_grads=True
+        )
         names = list(self.layers)
         return dict(zip(names, found[: len(names)], strict=True)), dict(
             zip(names, found[len(names) :], strict=True)
@@ -89,7 +91,7 @@ def trace_network(
 
     Raises:
         ValueError: If a layer is unknown, is not reached, sees more than one input or has a computed weight, or
-            if the output is not of shape (S, n_L) or not finite.
+            if the output is not of shape (S, n_L), without a gradient or not finite.
     """
     names = resolve_layers(model, layers)
     state = network_state(model, inputs.dtype)
@@ -113,13 +115,13 @@ def trace_network(
             hold_batch_statistics=True,
             all_sum=all_sum,
         )
-    _check_outputs(outputs, len(inputs))
     missing = [name for name in names if name not in seen]
     if missing and layers is not None:
         raise ValueError(
             f"Expected the forward pass to reach layer {missing[0]!r}, it did not; "
             "name layers that the output depends on."
         )
+    _check_outputs(outputs, len(inputs))
     reached = [name for name in names if name in seen]
     return NetworkTrace(outputs, {name: LayerTrace(weights[name], *seen[name]) for name in reached})
 
@@ -140,6 +142,11 @@ def _check_outputs(outputs: Tensor, num_rows: int) -> None:
         raise ValueError(
             f"Expected the network's output of shape (N, D) with N = {num_rows}, got {found}; "
             "pass `output=` that flattens or pools."
+        )
+    if not outputs.requires_grad:
+        raise ValueError(
+            "Expected the output to depend on a traced layer with a gradient, it does not; "
+            "name other `layers`, or pass `output=` without torch.no_grad."
         )
     if not outputs.isfinite().all():
         raise ValueError(

@@ -7,13 +7,21 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorems 3 and 4.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Estimator = Literal["plugin", "unbiased"]
 Part = Literal["signal", "augmentation"]
+
+
+def check_estimator(estimator: str) -> None:
+    """Raise ValueError unless an estimator is known."""
+    if estimator not in get_args(Estimator):
+        raise ValueError(
+            f"Expected `estimator` plugin or unbiased, got {estimator!r}; choose one of the two."
+        )
 
 
 def laplacian(weights: Tensor) -> Tensor:
@@ -52,12 +60,14 @@ def pair_coefficients(
         (N A, N A), symmetric, its rows summing to zero.
 
     Raises:
-        ValueError: If there are too few views or samples for the estimator, or weights for the augmentation part.
+        ValueError: If there are too few views or samples for the estimator, the estimator is unknown, or there are
+            weights for the augmentation part.
 
     Example:
         >>> pair_coefficients(2, 1).tolist()
         [[0.25, -0.25], [-0.25, 0.25]]
     """
+    check_estimator(estimator)
     needs_views = estimator == "unbiased" or part == "augmentation"
     if needs_views and num_views < 2:
         raise ValueError(
@@ -65,13 +75,17 @@ def pair_coefficients(
             "the plug-in signal operator alone works with one."
         )
     if part == "signal" and num_samples < 2:
-        raise ValueError(f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch.")
+        raise ValueError(
+            f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch."
+        )
     ones = torch.ones(num_views, num_views, dtype=dtype, device=device)
     eye = torch.eye(num_views, dtype=dtype, device=device)
     same_sample = torch.eye(num_samples, dtype=dtype, device=device)
     if part == "augmentation":
         if weights is not None:
-            raise ValueError("Expected no pair weight for the augmentation part, got one; leave `pair_weight` out.")
+            raise ValueError(
+                "Expected no pair weight for the augmentation part, got one; leave `pair_weight` out."
+            )
         views = num_views if estimator == "plugin" else num_views - 1
         return torch.kron(same_sample, (eye - ones / num_views) / (num_samples * views))
     if weights is None:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def rademacher_probes(num_probes: int, num_outputs: int, *, generator: torch.Generator | None = None) -> Tensor:
+def rademacher_probes(
+    num_probes: int, num_outputs: int, *, generator: torch.Generator | None = None
+) -> Tensor:
     """Vectors of independent signs, E[u u^T] = I.
 
     Args:
@@ -21,7 +23,9 @@ def rademacher_probes(num_probes: int, num_outputs: int, *, generator: torch.Gen
         ValueError: If `num_probes` is below 1.
     """
     if num_probes < 1:
-        raise ValueError(f"Expected `num_probes` of at least 1, got {num_probes}; use None for the exact operator.")
+        raise ValueError(
+            f"Expected `num_probes` of at least 1, got {num_probes}; use None for the exact operator."
+        )
     return torch.randint(0, 2, (num_probes, num_outputs), generator=generator).float() * 2 - 1
 
 
