@@ -1,0 +1,113 @@
+"""Promise 1: with and without the diagnostics, training is bitwise the same."""
+
+import random
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from helpers.ddp import run_ranks
+from helpers.every_diagnostic import SECTIONS, every_diagnostic
+from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all, view_loader
+
+NUM_STEPS = 30
+
+
+def end_of_training(callbacks, *, is_manual=False, **arguments):
+    """Everything that training has decided after 30 steps, and the looks by section."""
+    seed_all()
+    module = ToySSL(is_manual=is_manual)
+    trainer, logger = fit(
+        module,
+        callbacks,
+        train=view_loader(),
+        val=clean_loader(),
+        max_steps=NUM_STEPS,
+        max_epochs=-1,
+        **arguments,
+    )
+    end = {
+        "weights and buffers": deepcopy(module.state_dict()),
+        "optimizer": deepcopy(trainer.optimizers[0].state_dict()),
+        "gradients": {name: p.grad for name, p in module.named_parameters()},
+        "modes": {name: m.training for name, m in module.named_modules()},
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(np.random.get_state()[1].astype("int64")),
+        "python": random.getstate(),
+        "step": trainer.global_step,
+    }
+    return end, {section: logger.looks(f"{section}/") for section in SECTIONS}
+
+
+def assert_equal(left, right, path=""):
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_equal(left[key], right[key], f"{path}/{key}")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), path
+    else:
+        assert left == right, path
+
+
+def check_undisturbed(*, every_n_steps=4, every_n_epochs=2, **arguments):
+    plain, none = end_of_training([], **arguments)
+    assert not any(none.values())
+    watched, looks = end_of_training(
+        every_diagnostic(every_n_steps=every_n_steps) + every_diagnostic(every_n_epochs=every_n_epochs),
+        **arguments,
+    )
+    assert plain["step"] == NUM_STEPS
+    assert_equal(plain, watched)
+    for section, rows in looks.items():
+        assert len(rows) > 1 + NUM_STEPS // every_n_steps, section  # those by steps, and some by epochs
+        assert all(values for _, values in rows), section
+    return watched
+
+
+@pytest.mark.parametrize("is_manual", [False, True], ids=["automatic", "manual"])
+def test_one_process(is_manual):
+    check_undisturbed(is_manual=is_manual)
+
+
+def test_gradient_accumulation_and_clipping():
+    check_undisturbed(accumulate_grad_batches=2, gradient_clip_val=0.5)
+
+
+def test_autocast():
+    check_undisturbed(precision="bf16-mixed")
+
+
+def on_each_rank(rank, world_size):
+    arguments = {"strategy": "ddp", "devices": world_size, "every_n_steps": 10, "every_n_epochs": 5}
+    automatic = check_undisturbed(**arguments)
+    manual = check_undisturbed(is_manual=True, **arguments)
+    return [end["weights and buffers"] for end in (automatic, manual)]
+
+
+@pytest.mark.ddp
+def test_two_processes():
+    first, second = run_ranks(on_each_rank, 2, init=False)
+    one_process, _ = end_of_training([])
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours["projector.out.weight"], theirs["projector.out.weight"])
+        assert not torch.equal(
+            ours["projector.out.weight"], one_process["weights and buffers"]["projector.out.weight"]
+        )
+
+
+def test_a_look_that_draws_and_trains_is_noticed(monkeypatch):
+    """The check itself can fail: a forward pass in training mode moves BatchNorm and the random state."""
+    from lightning_ssl_theory.callbacks import CollapseMonitor
+
+    def careless(self, pl_module, batch, num_samples):
+        pl_module.embed(batch[0][0] if isinstance(batch[0], list) else batch[0])
+
+    monkeypatch.setattr(CollapseMonitor, "observe", careless)
+    monkeypatch.setattr(CollapseMonitor, "measure", lambda *_: {"x": 1.0})
+    plain, _ = end_of_training([])
+    watched, _ = end_of_training([CollapseMonitor(every_n_steps=4)])
+    assert not torch.equal(
+        plain["weights and buffers"]["backbone.norm.running_mean"],
+        watched["weights and buffers"]["backbone.norm.running_mean"],
+    )
