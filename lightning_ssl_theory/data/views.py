@@ -43,7 +43,7 @@ def random_view(
 
     Example:
         >>> image = torch.full((3, 40, 32), 255, dtype=torch.uint8)
-        >>> view = random_view(32, [0.5] * 3, [0.5] * 3, color=0.0)
+        >>> view = random_view(32, [0.5] * 3, [0.5] * 3, color=0.0, gray=0.0, blur=0.0)
         >>> view(image).shape, view(image).unique()
         (torch.Size([3, 32, 32]), tensor([1.]))
 
