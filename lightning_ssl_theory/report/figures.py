@@ -8,62 +8,43 @@ from html import escape
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.chart import Line, line_chart
 from lightning_ssl_theory.report.filters import Filters
-from lightning_ssl_theory.report.keys import QUANTITIES, Quantity
+from lightning_ssl_theory.report.keys import QUANTITIES, Key, Quantity, parse_key
 from lightning_ssl_theory.report.run_folder import Run, Series
 
-_ORDER = {(quantity.section, quantity.name): rank for rank, quantity in enumerate(QUANTITIES)}
 
-
-def section_figures(run: Run, name: str, colours: dict[str, int]) -> list[str]:
+def section_figures(run: Run, name: str) -> list[str]:
     """The figures of one section, in the order of the key table, unknown keys last.
 
     Args:
         run: The run.
         name: The section.
-        colours: Colour number of every layer of the run.
 
     Returns:
         One <figure> a quantity; a spectrum gives one a layer and one for the newest spectra.
     """
     figures: list[str] = []
+    colours = {layer: number for number, layer in enumerate(sorted({s.key.layer for s in run.section(name)}))}
     for quantity, series in _grouped(run.section(name)):
-        if quantity is None or "<k>" not in quantity.name:
-            if not quantity or quantity.name != "trace_stderr" or not run.quantity(name, "trace"):
-                figures.append(_curves(run, quantity, series, colours))
-        else:
+        if quantity is not None and quantity.name == "eigenvalue_<k>":
             figures += _spectra(quantity, series, colours)
+        elif quantity is None or quantity.name != "trace_stderr" or not run.quantity(name, "trace"):
+            figures.append(_curves(run, series, colours))
     return figures
 
 
-def layer_colours(run: Run) -> dict[str, int]:
-    """A colour number for every layer, the same in all charts of the run.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Layer name to number; deeper layers last where names order them.
-    """
-    layers = {s.key.layer for s in run.series.values() if s.key.section != "overhead"} - {""}
-    return {layer: number for number, layer in enumerate(sorted(layers))}
-
-
-def comparison_figure(series_of_run: dict[str, Series]) -> str:
+def comparison_figure(series_of_run: dict[str, Series], colours: dict[str, int]) -> str:
     """One key in several runs, in one chart.
 
     Args:
         series_of_run: Run name to the same key's series; at least one.
+        colours: Colour number of every run.
 
     Returns:
         One <figure>.
     """
-    first = next(iter(series_of_run.values()))
-    lines = [Line(name, s.steps, s.values, colour) for colour, (name, s) in enumerate(series_of_run.items())]
-    quantity = first.key.quantity
-    if quantity is None:
-        return _figure(None, first.column, lines)
-    chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale)
-    return _framed(quantity.title, first.column, chart, quantity.reading)
+    column = next(iter(series_of_run.values())).column
+    lines = [Line(name, s.steps, s.values, colours[name]) for name, s in series_of_run.items()]
+    return _figure(parse_key(column), column, lines)
 
 
 def filter_figure(filters: Filters) -> str:
@@ -98,15 +79,13 @@ def overhead_figure(run: Run) -> str:
         One <figure>, or "" without such a key.
     """
     seconds = sorted(run.quantity("overhead", "seconds"), key=lambda series: -series.last)
-    shares = {series.key.layer: series.last for series in run.quantity("overhead", "share")}
     if not seconds:
         return ""
+    total = run.facts.get("seconds")
     longest = max(series.last for series in seconds) or 1.0
     rows = []
     for series in seconds:
-        share = (
-            f", {number_text(shares[series.key.layer], '%')} of the run" if series.key.layer in shares else ""
-        )
+        share = f", {number_text(series.last / total, '%')} of the run" if total else ""
         width = max(0.0, 100 * series.last / longest)
         rows.append(
             f"<span>{escape(series.key.layer)}</span>"
@@ -120,22 +99,29 @@ def overhead_figure(run: Run) -> str:
 
 
 def _grouped(series: Iterable[Series]) -> list[tuple[Quantity | None, list[Series]]]:
-    groups: dict[tuple[str, str], list[Series]] = {}
+    groups: dict[str, list[Series]] = {}
     for one in series:
-        name = one.key.quantity.name if one.key.quantity else one.key.name
-        groups.setdefault((one.key.section, name), []).append(one)
-    ordered = sorted(groups, key=lambda group: (_ORDER.get(group, len(_ORDER)), group))
-    return [(groups[group][0].key.quantity, groups[group]) for group in ordered]
+        quantity = one.key.quantity
+        is_eigenvalue = quantity is not None and quantity.name == "eigenvalue_<k>"
+        groups.setdefault("eigenvalue" if is_eigenvalue else one.key.name, []).append(one)
+    ordered = sorted(groups.values(), key=lambda group: (_rank(group[0].key.quantity), group[0].key.name))
+    return [(group[0].key.quantity, group) for group in ordered]
 
 
-def _curves(run: Run, quantity: Quantity | None, series: Sequence[Series], colours: dict[str, int]) -> str:
+def _rank(quantity: Quantity | None) -> int:
+    return QUANTITIES.index(quantity) if quantity else len(QUANTITIES)
+
+
+def _curves(run: Run, series: Sequence[Series], colours: dict[str, int]) -> str:
     lines = []
     for one in sorted(series, key=lambda one: one.key.layer):
         error = run.series.get(f"{one.column}_stderr")
         spread = error.values if error and error.steps == one.steps else ()
-        lines.append(Line(one.key.layer, one.steps, one.values, colours.get(one.key.layer, 0), spread))
+        lines.append(Line(one.key.layer, one.steps, one.values, colours[one.key.layer], spread))
     skipped = sum(one.num_skipped for one in series)
-    return _figure(quantity, series[0].column, lines, skipped=skipped)
+    key, num_layers = series[0].key, len(series)
+    pattern = series[0].column if num_layers == 1 else f"{key.section}/<layer>/{key.name}"
+    return _figure(key, pattern, lines, skipped=skipped)
 
 
 def _spectra(quantity: Quantity, series: Sequence[Series], colours: dict[str, int]) -> list[str]:
@@ -156,7 +142,7 @@ def _spectra(quantity: Quantity, series: Sequence[Series], colours: dict[str, in
             layer,
             [one.key.number or 0 for one in ranked],
             [one.last for one in ranked],
-            colours.get(layer, 0),
+            colours[layer],
         )
         for layer, ranked in layers.items()
     ]
@@ -168,13 +154,14 @@ def _spectra(quantity: Quantity, series: Sequence[Series], colours: dict[str, in
     return figures
 
 
-def _figure(quantity: Quantity | None, column: str, lines: Sequence[Line], *, skipped: int = 0) -> str:
+def _figure(key: Key, pattern: str, lines: Sequence[Line], *, skipped: int = 0) -> str:
+    quantity = key.quantity
     if quantity is None:
-        title, unit, reading = column.rsplit("/", 1)[-1], "", "This key is not one of the library's own."
-        chart = line_chart(lines, unit=unit)
-        return _framed(title, column if len(lines) == 1 else f"…/{title}", chart, reading, skipped=skipped)
+        chart = line_chart(lines, unit="")
+        return _framed(key.name, pattern, chart, "This key is not one of the library's own.", skipped=skipped)
     chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale)
-    return _framed(quantity.title, quantity.pattern, chart, quantity.reading, skipped=skipped)
+    title, reading = (text.replace("<k>", str(key.number)) for text in (quantity.title, quantity.reading))
+    return _framed(title, pattern, chart, reading, skipped=skipped)
 
 
 def _framed(title: str, pattern: str, chart: str, reading: str, *, skipped: int = 0) -> str:

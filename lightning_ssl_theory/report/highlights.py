@@ -8,23 +8,24 @@ from typing import Literal, NamedTuple
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.run_folder import Run, Series
 
-_Reduction = Literal["each", "mean", "max", "sum"]
+_Reduction = Literal["each", "mean", "max"]
 
 _CHOSEN: tuple[tuple[str, str, str, _Reduction], ...] = (
     ("probe", "logistic_top1", "Logistic probe", "each"),
-    ("probe", "logistic_top1_10_labels", "Probe, 10 labels a class", "each"),
+    ("probe", "logistic_top1_10_labels", "Probe, 10 labels each", "each"),
     ("probe", "ridge_top1", "Ridge probe", "each"),
     ("collapse", "effective_rank", "Effective rank", "each"),
-    ("orthogonality", "drift", "Distance from orthonormal", "max"),
-    ("covariance", "residual", "Residual of the prediction", "mean"),
+    ("orthogonality", "drift", "Orthogonality drift", "max"),
+    ("covariance", "residual", "Gradient residual", "mean"),
     ("selectivity", "selective_share", "Selective neurons", "mean"),
     ("train", "loss", "Training loss", "each"),
-    ("overhead", "share", "Time spent looking", "sum"),
+    ("overhead", "seconds", "Time spent looking", "each"),
     ("covariance", "signal_ratio", "Signal share", "mean"),
     ("feature_norms", "sparse_share", "Sparse share", "mean"),
     ("feature_norms", "firing_rate", "Firing rate", "mean"),
 )
 _MAX_EACH = 3
+TITLES = tuple(title for _, _, title, _ in _CHOSEN)
 
 
 class Highlight(NamedTuple):
@@ -69,7 +70,9 @@ def highlights(run: Run) -> list[Highlight]:
         if not series or (name == "ridge_top1" and has_logistic):
             continue
         unit = series[0].key.quantity.unit if series[0].key.quantity else ""
-        if reduction == "each" and len(series) <= _MAX_EACH:
+        if section == "overhead":
+            found += _overhead(run, series, title)
+        elif reduction == "each" and len(series) <= _MAX_EACH:
             found += [Highlight(title, one.key.layer, unit, one.values) for one in series]
         else:
             found.append(Highlight(title, _where(series, reduction), unit, _reduced(series, reduction)))
@@ -80,13 +83,18 @@ def _reduced(series: Sequence[Series], reduction: _Reduction) -> tuple[float, ..
     columns = zip(*(one.values[-min(len(s.values) for s in series) :] for one in series), strict=True)
     if reduction == "max":
         return tuple(max(column) for column in columns)
-    total = [sum(column) for column in columns]
-    return tuple(total) if reduction == "sum" else tuple(value / len(series) for value in total)
+    return tuple(sum(column) / len(series) for column in columns)
+
+
+# Of the whole run, and not the logged share, which is that up to the last look.
+def _overhead(run: Run, series: Sequence[Series], title: str) -> list[Highlight]:
+    seconds = sum(one.last for one in series)
+    if isinstance(total := run.facts.get("seconds"), int | float) and total > 0:
+        return [Highlight(title, "share of the run", "%", (min(1.0, seconds / total),))]
+    return [Highlight(title, "seconds", "", (seconds,))]
 
 
 def _where(series: Sequence[Series], reduction: _Reduction) -> str:
-    if reduction == "sum":
-        return "share of the run"
     if len(series) == 1:
         return series[0].key.layer
     return f"{'largest' if reduction == 'max' else 'mean'} of {len(series)} layers"

@@ -64,7 +64,7 @@ class Key(NamedTuple):
         layer: Text between the first and the last slash, "" when there is none.
         name: Text after the last slash.
         quantity: The entry of the table, None for a key that is not in it.
-        number: The number that stands for `<k>`, None where the entry has none.
+        number: The number that stands for `<k>` in the entry, None where it has none.
     """
 
     section: str
@@ -136,12 +136,12 @@ train/regularization | Regularization part | loss | linear
     Keeps different samples apart; lower means they are spread out more.
 probe/logistic_top1 | Logistic probe | % | share
     Held-out images that logistic regression on the features names correctly, fitted with all labels.
-probe/logistic_top1_10_labels | Logistic probe, 10 labels a class | % | share
-    The same, fitted with ten labelled images of each class: the gain of learning without labels.
+probe/logistic_top1_<k>_labels | Logistic probe, <k> labels a class | % | share
+    The same, fitted with <k> labelled images of each class: the gain of learning without labels.
 probe/ridge_top1 | Ridge probe | % | share
     The same with ridge regression in closed form: cheaper, often somewhat lower than logistic.
-probe/ridge_top5 | Ridge probe, top 5 | % | share
-    Held-out images whose class is among the ridge probe's five highest scores.
+probe/ridge_top<k> | Ridge probe, top <k> | % | share
+    Held-out images whose class is among the ridge probe's <k> highest scores.
 covariance/trace | Trace | tr OP | log
     The total strength with which contrast between samples can move the layer; near zero it has nothing
     to learn from.
@@ -179,6 +179,10 @@ feature_norms/leading_atom_share | Leading atom | % | share
     Share of a neuron's squared norm that its largest dictionary atom holds, averaged over neurons.
 feature_norms/singleton_share | Singletons | % | share
     Neurons whose largest atom holds more than half of them: one neuron, one feature.
+feature_norms/covered_share | Covered atoms | % | share
+    Dictionary atoms that lead some neuron which is not small.
+feature_norms/weight_norm | Weight norm | norm | linear
+    Mean length of a neuron's weights; with weight decay it settles.
 feature_norms/mean_norm | Feature norm | norm | linear
     Mean length of the layer's feature vector.
 feature_norms/firing_rate | Firing rate | % | share
@@ -233,11 +237,12 @@ def parse_key(column: str) -> Key:
     """
     parts = column.split("/")
     section, layer, name = (parts[0] if len(parts) > 1 else ""), "/".join(parts[1:-1]), parts[-1]
-    match = re.fullmatch(r"(.*_)(\d+)", name)
-    numbered = _BY_PATTERN.get((section, f"{match[1]}<k>")) if match else None
-    if match and numbered:
-        return Key(section, layer, name, numbered, int(match[2]))
-    return Key(section, layer, name, _BY_PATTERN.get((section, name)), None)
+    if quantity := _BY_PATTERN.get((section, name)):
+        return Key(section, layer, name, quantity, None)
+    for match in re.finditer(r"\d+", name):
+        if quantity := _BY_PATTERN.get((section, f"{name[: match.start()]}<k>{name[match.end() :]}")):
+            return Key(section, layer, name, quantity, int(match[0]))
+    return Key(section, layer, name, None, None)
 
 
 def keys_as_markdown() -> str:

@@ -9,12 +9,11 @@ from lightning_ssl_theory.report.chart import sparkline
 from lightning_ssl_theory.report.figures import (
     comparison_figure,
     filter_figure,
-    layer_colours,
     overhead_figure,
     section_figures,
 )
 from lightning_ssl_theory.report.filters import first_layer_filters
-from lightning_ssl_theory.report.highlights import highlights
+from lightning_ssl_theory.report.highlights import TITLES, highlights
 from lightning_ssl_theory.report.keys import SECTIONS
 from lightning_ssl_theory.report.run_folder import Run
 from lightning_ssl_theory.report.style import SCRIPT, STYLE
@@ -111,16 +110,15 @@ class _Part(NamedTuple):
 
 
 def _sections(run: Run, *, prefix: str) -> list[_Part]:
-    colours = layer_colours(run)
     parts = []
     for section in SECTIONS:
         is_overhead = section.name == "overhead"
-        figures = [overhead_figure(run)] if is_overhead else section_figures(run, section.name, colours)
+        figures = [overhead_figure(run)] if is_overhead else section_figures(run, section.name)
         if any(figures):
             parts.append(_section(f"{prefix}{section.name}", section.title, section.intro, figures))
     known = {section.name for section in SECTIONS}
     others = sorted({series.key.section for series in run.series.values()} - known)
-    figures = [figure for name in others for figure in section_figures(run, name, colours)]
+    figures = [figure for name in others for figure in section_figures(run, name)]
     if figures:
         parts.append(_section(f"{prefix}other", "Other logged keys", "Logged by something else.", figures))
     filters = first_layer_filters(run.folder)
@@ -130,7 +128,8 @@ def _sections(run: Run, *, prefix: str) -> list[_Part]:
     if missing := _missing(run, "" if filters.images else filters.sentence):
         html = f'<section id="{escape(prefix)}missing"><h3>Not in this run</h3>{missing}</section>'
         parts.append(_Part(f"{prefix}missing", "Not in this run", html))
-    return [*parts, _settings(run, prefix=prefix)] if run.settings else parts
+    has_settings = run.settings or run.facts.get("network")
+    return [*parts, _settings(run, prefix=prefix)] if has_settings else parts
 
 
 def _section(target: str, title: str, intro: str, figures: list[str]) -> _Part:
@@ -147,10 +146,10 @@ def _cards(run: Run) -> str:
         where = f" · {escape(item.where)}" if item.where else ""
         several = len(item.values) > 1
         trend = f'<div class="trend">{sparkline(item.values)}</div>' if several else ""
-        origin = f"from {item.first}" if several else "one value"
+        origin = f"from {item.first}{where}" if several else escape(item.where) or "one value"
         cards.append(
             f'<div class="card"><p class="name">{escape(item.title)}</p><p class="value">{item.last}</p>'
-            f'<p class="from">{origin}{where}</p>{trend}</div>'
+            f'<p class="from">{origin}</p>{trend}</div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
@@ -159,35 +158,30 @@ def _comparison(parts: list[Run]) -> str:
     rows: dict[str, dict[str, str]] = {}
     for part in parts:
         for item in highlights(part):
-            cell = (
-                f'{item.last} <span class="was">from {item.first}</span>'
-                if len(item.values) > 1
-                else item.last
-            )
-            rows.setdefault(item.title, {}).setdefault(part.name, cell)
+            was = f' <span class="was">from {item.first}</span>' if len(item.values) > 1 else ""
+            rows.setdefault(item.title, {}).setdefault(part.name, f"{item.last}{was}")
     head = "".join(f"<th>{escape(part.name)}</th>" for part in parts)
+    dash = '<span class="was">–</span>'
     lines = []
-    for name, cells in rows.items():
-        row = "".join(f"<td>{cells.get(part.name, _DASH)}</td>" for part in parts)
-        lines.append(f"<tr><th>{escape(name)}</th>{row}</tr>")
+    for title in sorted(rows, key=TITLES.index):
+        row = "".join(f"<td>{rows[title].get(part.name, dash)}</td>" for part in parts)
+        lines.append(f"<tr><th>{escape(title)}</th>{row}</tr>")
     table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     figures = [f'<figure class="wide"><div class="scroll">{table}</div></figure>', *_shared(parts)]
     intro = "The runs side by side: the last value, and what it was at the start."
     return _section("comparison", "Comparison", intro, figures).html
 
 
-_DASH = '<span class="was">–</span>'
-
-
 # One chart for every compared key that at least two runs logged.
 def _shared(parts: list[Run]) -> list[str]:
+    colours = {part.name: number for number, part in enumerate(parts)}
     figures = []
     for section, name in _COMPARED:
         columns = dict.fromkeys(series.column for part in parts for series in part.quantity(section, name))
         for column in columns:
             found = {part.name: part.series[column] for part in parts if column in part.series}
             if len(found) > 1:
-                figures.append(comparison_figure(found))
+                figures.append(comparison_figure(found, colours))
     return figures
 
 
@@ -213,9 +207,10 @@ def _missing(run: Run, filters_sentence: str) -> str:
 
 
 def _settings(run: Run, *, prefix: str) -> _Part:
+    texts = run.settings | ({"network": str(run.facts["network"])} if run.facts.get("network") else {})
     html = "".join(
         f"<details><summary>{escape(name)}</summary><pre>{escape(text.strip())}</pre></details>"
-        for name, text in run.settings.items()
+        for name, text in texts.items()
     )
     target = f"{prefix}settings"
     return _Part(target, "Settings", f'<section id="{escape(target)}"><h3>Settings</h3>{html}</section>')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from lightning_ssl_theory.report.highlights import Highlight, highlights
@@ -19,7 +20,9 @@ def results_table(runs: Sequence[Run]) -> Table:
     Returns:
         One row a quantity; a cell is "first → last", or the value alone where there is one.
     """
-    table = Table(show_edge=False, pad_edge=False, header_style="dim", border_style="dim", expand=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", border_style="dim"
+    )
     table.add_column("", no_wrap=True)
     rows: dict[tuple[str, str], dict[int, Highlight]] = {}
     for number, run in enumerate(runs):
@@ -34,4 +37,4 @@ def results_table(runs: Sequence[Run]) -> Table:
 
 
 def _course(item: Highlight) -> str:
-    return f"[dim]{item.first} →[/] {item.last}" if len(item.values) > 1 else item.last
+    return f"[dim]{item.first.removesuffix(' %')} →[/] {item.last}" if len(item.values) > 1 else item.last

@@ -41,7 +41,7 @@ class RunReport(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the report of a fit that came to its end."""
         if stage == "fit":
-            self._write(trainer, pl_module, "finished")
+            self._write(trainer, pl_module, "stopped early" if trainer.should_stop else "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the report of a fit that was stopped."""
@@ -77,6 +77,7 @@ class RunReport(Callback):
             "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,
+            "network": str(pl_module),
             "torch": torch.__version__,
             "lightning": lightning.__version__,
         }

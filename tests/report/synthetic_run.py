@@ -19,6 +19,7 @@ LAYERS = {
         "CollapseMonitor",
     ],
 }
+NUMBERS = {"eigenvalue_<k>": range(1, 7), "ridge_top<k>": [5], "logistic_top1_<k>_labels": [10]}
 
 
 def curve(section: str, name: str, depth: int, t: float) -> float:
@@ -68,7 +69,7 @@ def write_run(folder: Path, *, num_looks: int = 40, layers: dict[str, list[str]]
     columns: dict[str, list[float | str]] = {}
     for quantity in QUANTITIES:
         names = (
-            [quantity.name.replace("<k>", str(k)) for k in range(1, 7)]
+            [quantity.name.replace("<k>", str(k)) for k in NUMBERS[quantity.name]]
             if "<k>" in quantity.name
             else [quantity.name]
         )

@@ -2,6 +2,7 @@
 
 import os
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from lightning_ssl_theory.report import RunFolderError, read_run, render_report, write_report
 from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS
 
-from .synthetic_run import LAYERS, write_rows, write_run
+from .synthetic_run import LAYERS, NUMBERS, write_rows, write_run
 
 
 class Balance(HTMLParser):
@@ -53,7 +54,8 @@ def test_full_run_shows_every_quantity_with_its_reading(full_run):
     check_page(html)
     drawn = [q for q in QUANTITIES if q.section != "overhead" and q.name != "trace_stderr"]
     for quantity in drawn:
-        assert quantity.reading.replace("'", "&#x27;") in html
+        number = str(NUMBERS.get(quantity.name, [0])[0])
+        assert escape(quantity.reading if number == "1" else quantity.reading.replace("<k>", number)) in html
     for section in SECTIONS:
         assert f'id="{section.name}"' in html
     assert "seed_everything: 0" in html

@@ -22,7 +22,7 @@ def test_one_run_shows_first_and_last_and_the_layer(tmp_path):
     )
     text = printed(results_table([read_run(tmp_path / "run")]))
     assert "Logistic probe backbone" in text
-    assert "50.0 % → 75.0 %" in text
+    assert "50.0 → 75.0 %" in text
     assert "2.00" in text.split("Training loss")[1]
     assert "→" not in text.split("Training loss")[1]
 
@@ -41,15 +41,18 @@ def test_layers_are_summed_up(tmp_path):
         "covariance/b/residual": [0.3, 0.5],
         "orthogonality/a/drift": [1e-7, 1e-6],
         "orthogonality/b/drift": [1e-7, 1e-7],
-        "overhead/x/share": [0.01, 0.02],
-        "overhead/y/share": [0.02, 0.03],
+        "overhead/x/seconds": [1.0, 2.0],
+        "overhead/y/seconds": [2.0, 3.0],
         "probe/a/ridge_top1": [0.5, 0.6],
     }
     write_rows(tmp_path, columns, [0, 1])
     found = {item.title: item for item in highlights(read_run(tmp_path))}
-    assert [round(v, 9) for v in found["Residual of the prediction"].values] == [0.2, 0.4]
-    assert found["Distance from orthonormal"].values == (1e-7, 1e-6)
-    assert [round(v, 9) for v in found["Time spent looking"].values] == [0.03, 0.05]
+    assert found["Time spent looking"].values == (5.0,)
+    (tmp_path / "run.json").write_text('{"seconds": 50.0}')
+    of_run = {item.title: item for item in highlights(read_run(tmp_path))}["Time spent looking"]
+    assert of_run.last == "10.0 %"
+    assert [round(v, 9) for v in found["Gradient residual"].values] == [0.2, 0.4]
+    assert found["Orthogonality drift"].values == (1e-7, 1e-6)
     assert found["Ridge probe"].where == "a"
 
 
