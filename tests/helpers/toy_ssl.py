@@ -62,7 +62,8 @@ class ToySSL(LightningModule):
 
     def training_step(self, batch, batch_idx):
         views = [
-            view + 0.05 * (torch.randn_like(view) + np.random.rand() + random.random()) for view in batch[0]
+            view + 0.05 * (torch.randn_like(view) + np.random.rand() + random.random())
+            for view in batch[0][:2]
         ]
         loss = self.loss(*[self.embed(view) for view in views])
         if not self.automatic_optimization:
@@ -150,12 +151,12 @@ def seed_all(seed: int = 0) -> None:
 
 
 def fit(
-    module: LightningModule, callbacks=(), *, train=None, val=None, **arguments
+    module: LightningModule, callbacks=(), *, train=None, val=None, ckpt_path=None, **arguments
 ) -> tuple[Trainer, MemoryLogger]:
     """Train quietly; the trainer, and what was logged."""
     logger = MemoryLogger()
     trainer = Trainer(
         **(QUIET | {"max_epochs": 1} | arguments | {"logger": logger, "callbacks": list(callbacks)})
     )
-    trainer.fit(module, view_loader() if train is None else train, val)
+    trainer.fit(module, view_loader() if train is None else train, val, ckpt_path=ckpt_path)
     return trainer, logger

@@ -1,0 +1,218 @@
+"""CovarianceOperators logs what the dense operators of the untrained network say."""
+
+from collections import OrderedDict
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers.dense_operator import augmentation_loop, connections_loop, plugin_loop, unbiased_loop
+from helpers.toy_ssl import ToySSL, Views, fit, toy_images
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.data import DataLoader
+
+from lightning_ssl_theory.callbacks import CovarianceOperators
+from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss
+
+LAYERS = ["backbone.conv", "projector.hidden", "projector.out"]
+SCALARS = ["trace", "trace_stderr", "signal_ratio", "growth_rate", "residual", "cosine"]
+NUM_SAMPLES = 6
+
+
+def first_look(callback, module=None, **arguments):
+    """What is logged of the untrained network, by key, and the views (N, A, *input) that it saw."""
+    dataset = Views(*toy_images(NUM_SAMPLES))
+    train = DataLoader(dataset, NUM_SAMPLES)
+    _, logger = fit(module or ToySSL(), [callback], train=train, max_steps=1, **arguments)
+    step, values = logger.looks("covariance/")[0]
+    assert step == 0
+    return values, torch.stack(dataset.views, dim=1).double()
+
+
+def held_network(views):
+    """The untrained network in float64, dropout off, BatchNorm with the batch's statistics as constants."""
+    module = ToySSL()
+    network = nn.Sequential(OrderedDict(backbone=module.backbone, projector=module.projector)).double()
+    inputs = views.flatten(0, 1)
+    network.eval()
+    for name in ("backbone.norm", "projector.norm"):
+        norm, seen = network.get_submodule(name), []
+        handle = norm.register_forward_hook(lambda _, args, __, seen=seen: seen.append(args[0].detach()))
+        network(inputs)
+        handle.remove()
+        rows = seen[0].transpose(0, 1).flatten(1)  # (channels, samples and positions)
+        norm.running_mean.copy_(rows.mean(1))
+        norm.running_var.copy_(rows.var(1, unbiased=False))
+    return network
+
+
+def true_gradients(network, views, loss):
+    outputs = network(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+    weights = [network.get_submodule(name).weight for name in LAYERS]
+    return dict(zip(LAYERS, torch.autograd.grad(loss(outputs[:, 0], outputs[:, 1]), weights), strict=True))
+
+
+class Normalize(nn.Module):
+    def forward(self, outputs):
+        return outputs / outputs.norm(dim=1, keepdim=True)
+
+
+def info_nce_weights(means, temperature):
+    """xi_ij = N (p_ij + p_ji) / (2 temperature), p the softmax over the positive and both views of all others."""
+    num_samples = len(means)
+    p = torch.zeros(num_samples, num_samples, dtype=means.dtype)
+    for i in range(num_samples):
+        scores = [
+            torch.exp(-(means[i] - means[j]).square().sum() / 2 / temperature) for j in range(num_samples)
+        ]
+        total = 1 + 2 * (sum(scores) - scores[i])
+        for j in range(num_samples):
+            p[i, j] = 0.0 if i == j else 2 * scores[j] / total
+    return num_samples * (p + p.T) / 2 / temperature
+
+
+def predicted_gradient(k, outputs, xi):
+    """-2 N^-2 sum_ij Lap_ij K_i f_j over means of views; for i = j over pairs of different views."""
+    num_samples, num_views = outputs.shape[:2]
+    total = torch.zeros(k.shape[2], dtype=k.dtype)
+    for i in range(num_samples):
+        for j in range(num_samples):
+            if i != j:
+                total -= xi[i, j] * k[i].mean(0) @ outputs[j].mean(0)
+                continue
+            pairs = [k[i, a] @ outputs[i, b] for a in range(num_views) for b in range(num_views) if a != b]
+            total += (xi[i].sum() - xi[i, i]) * sum(pairs) / len(pairs)
+    return -2 * total / num_samples**2
+
+
+@pytest.mark.parametrize("estimator", ["plugin", "unbiased"])
+def test_values_of_every_layer(estimator):
+    callback = CovarianceOperators(
+        num_probes=None,
+        estimator=estimator,
+        precision="float64",
+        spectra_layers=["projector.out"],
+        num_eigenvalues=2,
+    )
+    values, views = first_look(callback)
+    network = held_network(views)
+    spectrum = [
+        f"covariance/projector.out/{key}" for key in ("eigenvalue_1", "eigenvalue_2", "effective_rank")
+    ]
+    assert set(values) == {f"covariance/{name}/{key}" for name in LAYERS for key in SCALARS} | set(spectrum)
+    for name in LAYERS:
+        k = connections_loop(network, views, name)
+        signal = unbiased_loop(k) if estimator == "unbiased" else plugin_loop(k)
+        augmentation = augmentation_loop(k, unbiased=estimator == "unbiased")
+        weight = network.get_submodule(name).weight.detach().reshape(-1)
+        expected = {
+            "trace": signal.trace(),
+            "trace_stderr": torch.zeros(()),
+            "signal_ratio": signal.trace() / (signal.trace() + augmentation.trace()),
+            "growth_rate": weight @ signal @ weight / (weight @ weight),
+        }
+        found = {key: values[f"covariance/{name}/{key}"] for key in expected}
+        assert found == pytest.approx({key: float(value) for key, value in expected.items()}, rel=1e-9)
+    eigenvalues = torch.linalg.eigvalsh(plugin_loop(connections_loop(network, views, "projector.out"))).flip(
+        0
+    )
+    shares = (eigenvalues / eigenvalues.sum()).clamp(min=1e-300)
+    expected = [*eigenvalues[:2], (-shares * shares.log()).sum().exp()]
+    assert [values[key] for key in spectrum] == pytest.approx([float(e) for e in expected], rel=1e-9)
+
+
+def test_residual_compares_with_the_gradient_of_the_held_network():
+    # L_simp has the gradient -2 Cov(K, f), in biased networks too: the residual is rounding. Of another network's
+    # gradient it would not be.
+    callback = CovarianceOperators(precision="float64", loss=SimpleContrastiveLoss(beta=0.5))
+    values, views = first_look(callback)
+    for name in LAYERS:
+        assert values[f"covariance/{name}/residual"] < 1e-10
+        assert values[f"covariance/{name}/cosine"] == pytest.approx(1.0, abs=1e-10)
+
+    values, views = first_look(CovarianceOperators(precision="float64"))  # the module's InfoNCE
+    network = nn.Sequential(held_network(views), Normalize())
+    gradients = true_gradients(network[0], views, InfoNCELoss())
+    outputs = network(views.flatten(0, 1)).detach().unflatten(0, views.shape[:2])
+    xi = info_nce_weights(outputs.mean(1), temperature=0.5)
+    for name in LAYERS:
+        gradient = gradients[name].reshape(-1)
+        predicted = predicted_gradient(connections_loop(network, views, f"0.{name}"), outputs, xi)
+        residual = (gradient - predicted).norm() / gradient.norm()
+        assert 0.01 < residual < 1
+        assert values[f"covariance/{name}/residual"] == pytest.approx(float(residual), rel=1e-8)
+        cosine = torch.cosine_similarity(gradient, predicted, dim=0)
+        assert values[f"covariance/{name}/cosine"] == pytest.approx(float(cosine), rel=1e-8)
+
+
+def test_random_probes_are_near_and_say_how_near():
+    exact, _ = first_look(CovarianceOperators(num_probes=None))
+    few, _ = first_look(CovarianceOperators(num_probes=64))
+    for name in LAYERS:
+        stderr = few[f"covariance/{name}/trace_stderr"]
+        # K u = u h^T in the last layer, whose length no choice of signs in u changes
+        assert (
+            (stderr < 1e-6)
+            if name == "projector.out"
+            else (0 < stderr < 0.5 * exact[f"covariance/{name}/trace"])
+        )
+        error = few[f"covariance/{name}/trace"] - exact[f"covariance/{name}/trace"]
+        assert abs(error) < 4 * stderr + 1e-5 * exact[f"covariance/{name}/trace"]
+    again, _ = first_look(CovarianceOperators(num_probes=64))
+    other, _ = first_look(CovarianceOperators(num_probes=64, seed=1))
+    assert again == few
+    assert other != few
+
+
+def test_layers_num_samples_and_output():
+    values, views = first_look(
+        CovarianceOperators("projector.hidden", num_probes=None, num_samples=4, precision="float64")
+    )
+    assert {key.split("/")[1] for key in values} == {"projector.hidden"}
+    network = held_network(views[:4])
+    k = connections_loop(network, views[:4], "projector.hidden")
+    assert values["covariance/projector.hidden/trace"] == pytest.approx(
+        float(plugin_loop(k).trace()), rel=1e-9
+    )
+
+    module = ToySSL()
+    callback = CovarianceOperators(
+        ["backbone.conv"], output=module.backbone, num_probes=None, precision="float64"
+    )
+    values, views = first_look(callback, module)
+    k = connections_loop(held_network(views).backbone, views, "conv")
+    assert values["covariance/backbone.conv/trace"] == pytest.approx(float(plugin_loop(k).trace()), rel=1e-9)
+
+
+def test_without_a_pairwise_loss_there_is_no_prediction():
+    module = ToySSL()
+    module.loss = nn.CosineEmbeddingLoss()
+    module.training_step = lambda batch, batch_idx: module.embed(batch[0][0]).square().mean()
+    values, _ = first_look(CovarianceOperators(["projector.out"]), module)
+    assert {key.split("/")[-1] for key in values} == set(SCALARS) - {"residual", "cosine"}
+
+
+def test_three_views_are_seen():
+    class ThreeViews(Views):
+        def __getitem__(self, index):
+            views, label = super().__getitem__(index)
+            return [*views, views[0] + views[1]], label
+
+    dataset = ThreeViews(*toy_images(NUM_SAMPLES))
+    callback = CovarianceOperators(num_probes=None, precision="float64", every_n_steps=1)
+    _, logger = fit(ToySSL(), [callback], train=DataLoader(dataset, NUM_SAMPLES), max_steps=1)
+    views = torch.stack([torch.stack(dataset[i][0]) for i in range(NUM_SAMPLES)]).double()
+    k = connections_loop(held_network(views), views, "projector.out")
+    found = logger.looks("covariance/")[0][1]["covariance/projector.out/trace"]
+    assert_close(torch.tensor(found).double(), plugin_loop(k).trace(), rtol=1e-6, atol=0)
+
+
+def test_oracle_sees_the_whole_batch():
+    # The oracle itself: with the statistics of half the batch the traces differ.
+    _, views = first_look(CovarianceOperators(["projector.out"]))
+    whole, half = held_network(views), held_network(views[:3])
+    assert not torch.allclose(whole(views[0]), half(views[0]))
+    module = deepcopy(whole)
+    module.backbone.norm.momentum = 0.0
+    hidden = module.backbone.norm.train()(module.backbone.conv(views.flatten(0, 1)))
+    assert_close(hidden, whole.backbone.norm(whole.backbone.conv(views.flatten(0, 1))))
