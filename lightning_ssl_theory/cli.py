@@ -1,0 +1,110 @@
+"""The command line: `lightning-ssl-theory demo | fit | validate | test | report`.
+
+What is heavy is imported by the subcommand that needs it, so that help and errors come at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lightning_ssl_theory.bad_input import PROGRAM, exit_on_bad_input, fail, nearest
+
+_COMMANDS = {
+    "demo": "train three small models on handwritten digits, watched by all diagnostics: two minutes, no download",
+    "fit": "train a model from a YAML configuration",
+    "validate": "run the validation of a model, with the diagnostics that look at validation images",
+    "test": "run the test of a model",
+    "report": "write the report of a run folder again",
+}
+_TRAINING = ("fit", "validate", "test")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        args: What follows the program's name; that of the process by default.
+
+    Raises:
+        SystemExit: With code 2 and one sentence on bad input, with code 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        fail(f"Expected a command, got {arguments[0]!r}; {nearest(arguments[0], _COMMANDS)}.")
+    try:
+        with exit_on_bad_input():
+            _run(arguments, is_own=args is None)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except SystemExit as error:
+        # Lightning turns Ctrl-C during training into an exit with code 1
+        is_interrupt = isinstance(error.__context__, KeyboardInterrupt)
+        raise SystemExit(130 if is_interrupt else error.code) from None
+
+
+def _run(arguments: list[str], *, is_own: bool) -> None:
+    if arguments and arguments[0] in _TRAINING:
+        # LightningCLI has a parser of its own
+        from lightning_ssl_theory.run_trainer import run_training
+
+        run_training(None if is_own else arguments)
+        return
+    parser, commands = _parsers()
+    options, unknown = parser.parse_known_args(arguments or ["--help"])
+    if unknown:
+        found = unknown[0].split("=")[0]
+        valid = [name for action in commands[options.command]._actions for name in action.option_strings]
+        fail(f"Expected an option of `{PROGRAM} {options.command}`, got {found!r}; {nearest(found, valid)}.")
+    if options.command == "report":
+        from lightning_ssl_theory.report import write_report
+
+        print(f"Report: {write_report(options.folder, options.output)}")
+        return
+    from lightning_ssl_theory.demo import run_demo
+
+    run_demo(
+        name=options.name,
+        output_dir=options.output_dir,
+        seed=options.seed,
+        wandb=options.wandb,
+        is_quick=options.quick,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; see `{self.prog} --help`.")
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Train self-supervised models, and see why they learn what they learn.",
+        epilog=f"`{PROGRAM} COMMAND --help` lists the options of a command.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    found: dict[str, argparse.ArgumentParser] = {
+        name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for name, text in _COMMANDS.items()
+    }
+    demo, report = found["demo"], found["report"]
+    demo.add_argument("--name", default="demo", help="name of the run folder (default: demo)")
+    demo.add_argument("--output-dir", default="runs", type=Path, help="where it goes (default: runs)")
+    demo.add_argument("--seed", default=0, type=int, help="seed of weights, order and views (default: 0)")
+    demo.add_argument(
+        "--wandb",
+        default="offline",
+        choices=("online", "offline", "off"),
+        help="whether Weights & Biases gets the run: sent, kept in files, or not at all (default: offline)",
+    )
+    demo.add_argument(
+        "--quick", action="store_true", help="a few steps of each model, to try the installation"
+    )
+    report.add_argument("folder", type=Path, help="run folder, or a folder of run folders, such as runs/demo")
+    report.add_argument("--output", type=Path, help="file to write (default: report.html in the folder)")
+    return parser, found
