@@ -48,9 +48,9 @@ class CollapseMonitor(Diagnostic):
         self._layers.open(pl_module)
         self._metrics.reset()
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
-        features = self._layers.features(pl_module, read_images(batch)[:num_samples])
+        features = self._layers.features(pl_module, read_images(batch)[rows])
         self._metrics.update({name: (found,) for name, found in features.items()})
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:

@@ -113,9 +113,9 @@ class CovarianceOperators(Diagnostic):
         """Forget the last look."""
         self._views = None
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Keep the views of this batch, (n, A, *input)."""
-        views = [view[:num_samples] for view in read_views(batch, min_views=2)]
+        views = [view[rows] for view in read_views(batch, min_views=2)]
         shapes = {tuple(view.shape[1:]) for view in views}
         if len(shapes) > 1:
             raise ValueError(

@@ -3,7 +3,7 @@
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from lightning_ssl_theory.frozen_network import preserved_random_state
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence
-from .padded_rows import num_real_rows
+from .chosen_rows import chosen_rows, rank_share
 from .validation_loader import first_validation_loader
 
 
@@ -36,7 +36,7 @@ class Diagnostic(Callback):
     Args:
         every_n_steps: Look every n optimiser steps.
         every_n_epochs: Look every n epochs; 1 where neither is given.
-        num_samples: Most samples in a look, over all ranks; `None` for all.
+        num_samples: Most samples in a look, over all ranks; `None` for all. Of validation they are spread evenly.
         strict: Whether a look that cannot be computed raises, instead of warning once and being left out.
         max_overhead: Largest share of the training time that looks may take; a look that is due beyond it is left
             out, as rank 0 decides. Wall-clock time decides then, so the steps with looks are not reproducible.
@@ -70,7 +70,7 @@ class Diagnostic(Callback):
         self._read_batch = read_batch or (lambda batch: batch)
         self.values: dict[str, float] = {}
         self._spent, self._started = 0.0, time.perf_counter()
-        self._is_open, self._num_left, self._look_seconds = False, num_samples, 0.0
+        self._is_open, self._look_seconds = False, 0.0
         self._failure: str | None = None
         self._warned: set[str] = set()
 
@@ -82,8 +82,8 @@ class Diagnostic(Callback):
         """Forget the last look; all ranks take part."""
 
     @abstractmethod
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
-        """Take in the first `num_samples` samples of a batch of this rank.
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
+        """Take in some rows of a batch of this rank.
 
         No collective may be called here, since ranks may have different numbers of batches; ValueError and
         TypeError lead to a warning.
@@ -142,7 +142,7 @@ class Diagnostic(Callback):
         """Take in a batch of the first validation loader."""
         if self._is_open and dataloader_idx == 0:
             loader = first_validation_loader(trainer)
-            self._feed(pl_module, batch, lambda rows: num_real_rows(loader, batch_idx, rows))
+            self._feed(pl_module, batch, lambda n: chosen_rows(loader, batch_idx, n, self._num_samples))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the look and log what it saw."""
@@ -168,30 +168,24 @@ class Diagnostic(Callback):
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         self._open(pl_module)
-        self._feed(pl_module, batch, lambda rows: rows)
+        share = rank_share(self._num_samples)
+        self._feed(pl_module, batch, lambda n: range(n if share is None else min(n, share)))
         self._close(trainer, pl_module)
 
     def _open(self, pl_module: LightningModule) -> None:
         self._is_open, self._look_seconds, self._failure = True, 0.0, None
-        self._num_left = self._num_samples  # on this rank
-        if self._num_samples is not None:
-            share = self._num_samples // world_size() + (rank() < self._num_samples % world_size())
-            self._num_left = max(1, share)
         with self._undisturbed(pl_module):
             self.open(pl_module)
 
-    def _feed(self, pl_module: LightningModule, batch: Any, num_real: Callable[[int], int]) -> None:
-        if self._failure is not None or self._num_left == 0 or not self.needs_images:
+    def _feed(self, pl_module: LightningModule, batch: Any, choose: Callable[[int], Sequence[int]]) -> None:
+        if self._failure is not None or not self.needs_images:
             return
         with self._undisturbed(pl_module):
             try:
                 batch = self._read_batch(batch)
-                num_samples = num_real(len(read_images(batch)))
-                if self._num_left is not None:
-                    num_samples = min(num_samples, self._num_left)
-                    self._num_left -= num_samples
-                if num_samples > 0:
-                    self.observe(pl_module, batch, num_samples)
+                rows = list(choose(len(read_images(batch))))
+                if rows:
+                    self.observe(pl_module, batch, rows)
             except (ValueError, TypeError) as error:
                 self._failure = str(error)
 

@@ -64,9 +64,9 @@ class FeatureNormMonitor(Diagnostic):
         self._sparsity.reset()
         self._norms = {name: FeatureNorms().to(pl_module.device) for name in self._layers.names}
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
-        features = self._layers.features(pl_module, read_images(batch)[:num_samples])
+        features = self._layers.features(pl_module, read_images(batch)[rows])
         self._sparsity.update({name: (found,) for name, found in features.items()})
         for name, found in features.items():
             self._norms[name].update(found)

@@ -49,7 +49,7 @@ class LinearProbe(Diagnostic):
             `probe_dataloader()` by default.
         score_loader: Held-out labelled images for the score, with a map-style dataset; the first validation
             loader's by default.
-        num_fit_samples: Most images in the fit, the first ones of the dataset; `None` for all.
+        num_fit_samples: Most images in the fit, spread evenly over the dataset; `None` for all.
         top_k: Which further top-k accuracies of the ridge probe are logged.
         few_labels: Numbers of labels a class for the few-label probes.
         ridge_lamb: Ridge penalty, per sample, on standardised features.
@@ -107,10 +107,10 @@ class LinearProbe(Diagnostic):
         self._layers.open(pl_module)
         self._scored = []
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Keep the features and labels of a batch, if it is one of validation and to be scored on."""
         if self._score_loader is None and not pl_module.trainer.training:
-            self._scored.append(self._labelled_features(pl_module, batch, num_samples))
+            self._scored.append(self._labelled_features(pl_module, batch, rows))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Accuracy of every probe over the validation images of all ranks."""
@@ -147,13 +147,16 @@ class LinearProbe(Diagnostic):
         self, pl_module: LightningModule, loader: DataLoader | None, num_samples: int | None
     ) -> list[tuple[Tensor, Tensor]]:
         batches = map(self._read_batch, rank_shard(loader, num_samples))
-        return [self._labelled_features(pl_module, batch, len(read_images(batch))) for batch in batches]
+        return [
+            self._labelled_features(pl_module, batch, list(range(len(read_images(batch)))))
+            for batch in batches
+        ]
 
     def _labelled_features(
-        self, pl_module: LightningModule, batch: Any, num_samples: int
+        self, pl_module: LightningModule, batch: Any, rows: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        labels = read_known_labels(batch)[:num_samples].to(pl_module.device)
-        images = read_images(batch)[:num_samples].to(pl_module.device)
+        labels = read_known_labels(batch)[rows].to(pl_module.device)
+        images = read_images(batch)[rows].to(pl_module.device)
         known = labels[labels >= 0]
         assert self._num_classes is not None
         check_targets(known, len(known), self._num_classes)

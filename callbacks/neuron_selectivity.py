@@ -61,10 +61,10 @@ class NeuronSelectivity(Diagnostic):
         self._layers.open(pl_module)
         self._metrics.reset()
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the labelled images of a batch."""
-        labels = read_known_labels(batch)[:num_samples]
-        features = self._layers.features(pl_module, read_images(batch)[:num_samples])
+        labels = read_known_labels(batch)[rows]
+        features = self._layers.features(pl_module, read_images(batch)[rows])
         is_known = labels >= 0
         self._metrics.update({name: (found[is_known], labels[is_known]) for name, found in features.items()})
 

@@ -46,7 +46,7 @@ class OrthogonalityMonitor(Diagnostic):
     def open(self, pl_module: LightningModule) -> None:
         """Nothing to forget: the weights say everything."""
 
-    def observe(self, pl_module: LightningModule, batch: Any, num_samples: int) -> None:
+    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Nothing to take in."""
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:

@@ -14,9 +14,11 @@ from torch.utils.data import (
 
 from lightning_ssl_theory.distributed import rank, world_size
 
+from .chosen_rows import spread
+
 
 def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader:
-    """A loader over every W-th of the first `num_samples` samples, without shuffling or repetition.
+    """A loader over every W-th of `num_samples` samples spread over the set, without shuffling or repetition.
 
     Args:
         loader: A loader over a map-style dataset; its batch size, workers and collate function are kept.
@@ -35,7 +37,10 @@ def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader
             f"Expected a loader over a dataset with a length for the probe, found {found}; "
             "pass a DataLoader over a map-style dataset."
         )
-    indices = _sampled(loader)[:num_samples][rank() :: world_size()]
+    everything = _sampled(loader)
+    indices = [everything[position] for position in spread(num_samples, len(everything))][
+        rank() :: world_size()
+    ]
     return DataLoader(
         Subset(loader.dataset, indices),
         batch_size=getattr(loader.batch_sampler, "batch_size", loader.batch_size),

@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def mean_parts(loss: nn.Module, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
+def mean_parts(loss: Any, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
     """The parts of a loss as means over the unordered pairs of views.
 
     Args:
