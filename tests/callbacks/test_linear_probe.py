@@ -125,7 +125,9 @@ def test_penalties_layer_and_numbers_of_samples():
     )
     rows, module, _ = probe_rows(callback, val)
     (x, y), (x_scored, y_scored) = features_of(module, fit_loader), features_of(module, val)
-    expected = oracle((x[:30], y[:30]), (x_scored[:20], y_scored[:20]), lamb=3.0, l2=1.0)
+    fitted = [i * len(x) // 30 for i in range(30)]
+    few = [i * len(x_scored) // 20 for i in range(20)]
+    expected = oracle((x[fitted], y[fitted]), (x_scored[few], y_scored[few]), lamb=3.0, l2=1.0)
     values = rows[0][1]
     assert values["ridge_top1"] == pytest.approx(expected["ridge_top1"], rel=1e-12)
     assert values["logistic_top1"] == pytest.approx(expected["logistic_top1"], rel=1e-12)
