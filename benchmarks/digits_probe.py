@@ -33,7 +33,8 @@ def accuracies(train, train_labels, held_out, held_out_labels, *, draws):
         return probe.fit(train[rows], train_labels[rows]).score(held_out, held_out_labels)
 
     few = [
-        accuracy(labels_per_class(train_labels, 10, generator=torch.Generator().manual_seed(draw))) for draw in range(draws)
+        accuracy(labels_per_class(train_labels, 10, generator=torch.Generator().manual_seed(draw)))
+        for draw in range(draws)
     ]
     return np.array([accuracy(torch.arange(len(train))), np.mean(few)])
 
@@ -55,14 +56,17 @@ def interval(differences):
 
 
 # %%
-def main(*, seeds=10, draws=20, max_epochs=None):
+def main(*, seeds=10, draws=20, max_epochs=100):
     warnings.filterwarnings("ignore")
     found = {"raw": [], "untrained": [], "trained": []}
     start = time.perf_counter()
     for seed in range(seeds):
         seed_everything(seed, verbose=False)
-        model, data, epochs = contrastive_model(seed=seed)
-        (train, train_labels), (held_out, labels) = collect(data.probe_dataloader()), collect(data.val_dataloader())
+        model, data = contrastive_model(), DigitsDataModule(128, seed=seed)
+        (train, train_labels), (held_out, labels) = (
+            collect(data.probe_dataloader()),
+            collect(data.val_dataloader()),
+        )
 
         def score(encode, sets=(train, train_labels, held_out, labels)):
             return accuracies(encode(sets[0]), sets[1], encode(sets[2]), sets[3], draws=draws)
@@ -71,7 +75,7 @@ def main(*, seeds=10, draws=20, max_epochs=None):
             found["raw"] = [score(lambda images: images.flatten(1))] * seeds
         found["untrained"].append(score(lambda images, model=model: features(model, images)))
         trainer = Trainer(
-            max_epochs=max_epochs or epochs,
+            max_epochs=max_epochs,
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,
@@ -81,9 +85,13 @@ def main(*, seeds=10, draws=20, max_epochs=None):
         )
         trainer.fit(model, datamodule=data)
         found["trained"].append(score(lambda images, model=model: features(model, images)))
-        print(f"seed {seed}: " + "  ".join(f"{k} {100 * v[-1].round(4)}" for k, v in found.items()), flush=True)
+        print(
+            f"seed {seed}: " + "  ".join(f"{k} {100 * v[-1].round(4)}" for k, v in found.items()), flush=True
+        )
     scores = {name: np.stack(values) for name, values in found.items()}
-    print(f"\n{seeds} seeds, {draws} label draws, {time.perf_counter() - start:.0f} s; held-out accuracy in %")
+    print(
+        f"\n{seeds} seeds, {draws} label draws, {time.perf_counter() - start:.0f} s; held-out accuracy in %"
+    )
     for column, name in enumerate(LABELS):
         means = "  ".join(f"{key} {100 * value[:, column].mean():.2f}" for key, value in scores.items())
         print(f"{name}: {means}")
@@ -98,5 +106,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--max-epochs", type=int)
+    parser.add_argument("--max-epochs", type=int, default=100)
     main(**vars(parser.parse_args()))

@@ -73,14 +73,14 @@ class _Setting(NamedTuple):
 def _setting(name: str, seed: int, *, is_quick: bool) -> _Setting:
     if name == "contrastive":
         data = DigitsDataModule(128, seed=seed)
-        return _Setting(name, _contrastive(), data, _contrastive_callbacks(), 2 if is_quick else 100, 2)
+        return _Setting(name, contrastive_model(), data, _contrastive_callbacks(), 2 if is_quick else 100, 2)
     model = OrthogonalSSL(64, 128, 8, constraint="stiefel" if name == "orthogonal" else "none", lr=0.02)
     data = DigitsDataModule(256, seed=seed)
     return _Setting(name, model, data, _orthogonal_callbacks(), 2 if is_quick else 40, 1)
 
 
-def _contrastive() -> ContrastiveSSL:
-    # without biases the network is homogeneous in every layer's weights, as the theory has it
+def contrastive_model() -> ContrastiveSSL:
+    """The demo's contrastive model; without biases it is homogeneous in every layer's weights, as the theory has it."""
     return ContrastiveSSL(
         SmallConvNet(1, [16, 32, 64], bias=False),
         MLP([64, 128, 64], bias=False),

@@ -8,7 +8,6 @@ import sys
 import pytest
 
 import lightning_ssl_theory
-import lightning_ssl_theory.callbacks
 
 PACKAGES = [
     "lightning_ssl_theory",

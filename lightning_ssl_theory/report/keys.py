@@ -183,6 +183,10 @@ feature_norms/covered_share | Covered atoms | % | share
     Dictionary atoms that lead some neuron which is not small.
 feature_norms/weight_norm | Weight norm | norm | linear
     Mean length of a neuron's weights; with weight decay it settles.
+feature_norms/covered_share | Covered atoms | % | share
+    Dictionary atoms that are the largest of some active neuron: features that have been learned.
+feature_norms/weight_norm | Weight norm | norm | linear
+    Mean length of a neuron's incoming weights.
 feature_norms/mean_norm | Feature norm | norm | linear
     Mean length of the layer's feature vector.
 feature_norms/firing_rate | Firing rate | % | share
@@ -260,3 +264,7 @@ def keys_as_markdown() -> str:
         unit = "share in [0, 1]" if quantity.unit == "%" else quantity.unit
         lines.append(f"| `{quantity.pattern}` | {unit} | {quantity.title}. {quantity.reading} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(keys_as_markdown())
