@@ -16,7 +16,12 @@ from torchvision.datasets import FakeData
 from torchvision.models import resnet18
 from torchvision.transforms import ToTensor
 
-from lightning_ssl_theory.callbacks import CovarianceOperators, FeatureNormMonitor, LinearProbe, NeuronSelectivity
+from lightning_ssl_theory.callbacks import (
+    CovarianceOperators,
+    FeatureNormMonitor,
+    LinearProbe,
+    NeuronSelectivity,
+)
 from lightning_ssl_theory.losses import InfoNCELoss
 
 
@@ -53,7 +58,9 @@ def main(*, max_steps: int = 4, num_images: int = 64, batch_size: int = 16, outp
 
     clean = DataLoader(images(ToTensor()), batch_size)
     callbacks = [
-        CovarianceOperators(["backbone.0", "head.layers.0"], loss=InfoNCELoss(temperature=0.5), every_n_steps=2),
+        CovarianceOperators(
+            ["backbone.0", "head.layers.0"], loss=InfoNCELoss(temperature=0.5), every_n_steps=2
+        ),
         NeuronSelectivity(["backbone"], num_classes=4),
         FeatureNormMonitor(["backbone"]),
         LinearProbe("backbone", num_classes=4, fit_loader=clean, few_labels=[5]),

@@ -5,7 +5,12 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_ssl_theory import ContrastiveSSL
-from lightning_ssl_theory.callbacks import CovarianceOperators, FeatureNormMonitor, LinearProbe, NeuronSelectivity
+from lightning_ssl_theory.callbacks import (
+    CovarianceOperators,
+    FeatureNormMonitor,
+    LinearProbe,
+    NeuronSelectivity,
+)
 from lightning_ssl_theory.data import DigitsDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.networks import MLP, SmallConvNet

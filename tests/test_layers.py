@@ -6,14 +6,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ["losses", "operators", "metrics", "probes", "networks", "manifolds.py", "distributed.py", "frozen_network.py"]
+PURE = [
+    "losses",
+    "operators",
+    "metrics",
+    "probes",
+    "networks",
+    "manifolds.py",
+    "distributed.py",
+    "frozen_network.py",
+]
 FORBIDDEN = {
-    **dict.fromkeys((f"lightning_ssl_theory/{name}" for name in PURE), ("lightning.", "lightning_ssl_theory.modules", "wandb")),
+    **dict.fromkeys(
+        (f"lightning_ssl_theory/{name}" for name in PURE),
+        ("lightning.", "lightning_ssl_theory.modules", "wandb"),
+    ),
     "lightning_ssl_theory": ("lightning_ssl_theory.callbacks",),
     "lightning_ssl_theory/modules": ("callbacks",),
     "callbacks": ("lightning_ssl_theory.modules", "lightning_ssl_theory.callbacks", "wandb"),
 }
-FREE = ("cli.py", "demo.py", "report", "run_trainer.py")  # the command line and the report stand above everything
+FREE = (
+    "cli.py",
+    "demo.py",
+    "report",
+    "run_trainer.py",
+)  # the command line and the report stand above everything
 
 
 def imports(path):

@@ -12,7 +12,11 @@ import lightning_ssl_theory
 PACKAGES = [
     "lightning_ssl_theory",
     "lightning_ssl_theory.callbacks",
-    *(m.name for m in pkgutil.iter_modules(lightning_ssl_theory.__path__, "lightning_ssl_theory.") if m.ispkg),
+    *(
+        m.name
+        for m in pkgutil.iter_modules(lightning_ssl_theory.__path__, "lightning_ssl_theory.")
+        if m.ispkg
+    ),
 ]
 
 PROMISED = {

@@ -23,7 +23,11 @@ F64 = torch.float64
 
 def mlp(bias=False, activation=nn.ReLU):
     return nn.Sequential(
-        nn.Linear(5, 7, bias=bias), activation(), nn.Linear(7, 6, bias=bias), activation(), nn.Linear(6, 3, bias=bias)
+        nn.Linear(5, 7, bias=bias),
+        activation(),
+        nn.Linear(7, 6, bias=bias),
+        activation(),
+        nn.Linear(6, 3, bias=bias),
     ).double()
 
 
@@ -41,7 +45,10 @@ def convnet(bias=False):
 
 def conv1d():
     return nn.Sequential(
-        nn.Conv1d(2, 3, 3, padding=2, padding_mode="circular", bias=False), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+        nn.Conv1d(2, 3, 3, padding=2, padding_mode="circular", bias=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
     ).double()
 
 
@@ -68,7 +75,9 @@ def all_pairs_gradient(model, views, beta=0.0):
     positive = torch.stack([half_distances(f, f) for f in outputs]).mean()
     flat = outputs.flatten(0, 1)
     loss = (1 + beta) * positive - half_distances(flat, flat)
-    weights = {n.removesuffix("weight").rstrip("."): p for n, p in model.named_parameters() if n.endswith("weight")}
+    weights = {
+        n.removesuffix("weight").rstrip("."): p for n, p in model.named_parameters() if n.endswith("weight")
+    }
     return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
 
 
@@ -149,7 +158,11 @@ def check_operator(operator, dense):
 
 
 @settings(max_examples=20, deadline=None)
-@given(widths=st.lists(st.integers(1, 5), min_size=3, max_size=4), samples=st.integers(2, 5), seed=st.integers(0, 99))
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=3, max_size=4),
+    samples=st.integers(2, 5),
+    seed=st.integers(0, 99),
+)
 def test_plugin_operators_are_positive_and_match_dense(widths, samples, seed):
     torch.manual_seed(seed)
     layers = [nn.Linear(*pair, bias=False) for pair in pairwise(widths)]
@@ -187,7 +200,9 @@ def test_all_unit_probes_in_chunks_equal_random_probes_in_mean_only():
 
 def test_batch_norm_statistics_are_held_and_untouched():
     def build():
-        return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 3)).double()
+        return nn.Sequential(
+            nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 3)
+        ).double()
 
     model, views = build().train(), draw_views((5,))
     before = deepcopy(model.state_dict())
@@ -254,7 +269,9 @@ def test_rejects(arguments, error, message):
 
 
 def test_rejects_outputs_that_are_no_matrix():
-    with pytest.raises(ValueError, match=r"Expected the network's output of shape \(N, D\) with N = 4, got \(4, 2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"Expected the network's output of shape \(N, D\) with N = 4, got \(4, 2, 3\)"
+    ):
         covariance_operators(nn.Linear(5, 3), torch.randn(2, 2, 2, 5))
 
 
@@ -263,7 +280,9 @@ def test_rejects_shared_computed_and_unreached_layers():
     with pytest.raises(ValueError, match="Expected layer '0' to see one input in a forward pass, it saw two"):
         covariance_operators(nn.Sequential(shared, shared), torch.randn(2, 2, 5))
     model = nn.Sequential(torch.nn.utils.parametrizations.orthogonal(nn.Linear(5, 5)))
-    with pytest.raises(ValueError, match="Expected layer '0' to hold its weight as a parameter, found a computed one"):
+    with pytest.raises(
+        ValueError, match="Expected layer '0' to hold its weight as a parameter, found a computed one"
+    ):
         covariance_operators(model, torch.randn(2, 2, 5), ["0"])
     model = nn.Module()
     model.used, model.unused, model.forward = nn.Linear(5, 2), nn.Linear(5, 2), None
