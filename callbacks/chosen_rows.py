@@ -4,7 +4,7 @@ A DistributedSampler, in order or shuffled, appends its first samples again unti
 folders of images come class by class, so that the first samples of a set would stand for its first class only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from torch.utils.data.distributed import DistributedSampler
@@ -38,7 +38,9 @@ def rank_share(num_samples: int | None) -> int | None:
     return max(1, num_samples // world_size() + (rank() < num_samples % world_size()))
 
 
-def chosen_rows(loader: Any, batch_index: int, num_rows: int, num_samples: int | None) -> list[int]:
+def chosen_rows(
+    loader: Any, batch_index: int, num_rows: int, num_samples: int | None, *, num_before: int
+) -> list[int]:
     """Rows of a batch that a look takes.
 
     Args:
@@ -46,22 +48,30 @@ def chosen_rows(loader: Any, batch_index: int, num_rows: int, num_samples: int |
         batch_index: Index of the batch on this rank, from 0.
         num_rows: Rows of the batch.
         num_samples: Most samples of a look over all ranks; `None` for all.
+        num_before: Rows of all batches before it, on this rank.
 
     Returns:
         Rows in rising order. They are spread over the set that a DistributedSampler divides, whatever the number of
-        ranks; without one over this rank's own set; of a set without length they are the first.
+        ranks; without one over this rank's own set. Of a set without length, or whose items are whole batches, they
+        are the first.
     """
     batches = getattr(loader, "batch_sampler", None)
     sampler: Any = getattr(batches, "sampler", getattr(loader, "sampler", None))
-    first = batch_index * (getattr(batches, "batch_size", None) or num_rows)
-    if isinstance(sampler, DistributedSampler):
-        # what the sampler runs over, which a sampler of the user's own may have made a part of the loader's dataset
-        total = len(getattr(sampler, "dataset"))  # noqa: B009
-        chosen = set(spread(num_samples, total))
-        positions = range(first * sampler.num_replicas + sampler.rank, total, sampler.num_replicas)
-        return [row for row, position in zip(range(num_rows), positions, strict=False) if position in chosen]
-    share = rank_share(num_samples)
-    if not hasattr(sampler, "__len__"):
-        return [row for row in range(num_rows) if share is None or first + row < share]
-    chosen = set(spread(share, len(sampler)))
-    return [row for row in range(num_rows) if first + row in chosen]
+    is_divided, rows = isinstance(sampler, DistributedSampler), range(num_rows)
+    if batches is None or not hasattr(sampler, "__len__"):
+        if is_divided and batch_index * sampler.num_replicas + sampler.rank >= len(sampler.dataset):
+            return []
+        share = rank_share(num_samples)
+        return [row for row in rows if share is None or num_before + row < share]
+    if not is_divided:
+        chosen = _quickly(spread(rank_share(num_samples), len(sampler)))
+        return [row for row in rows if num_before + row in chosen]
+    # what the sampler runs over, which a sampler of the user's own may have made a part of the loader's dataset
+    total = len(sampler.dataset)
+    chosen = _quickly(spread(num_samples, total))
+    positions = range(num_before * sampler.num_replicas + sampler.rank, total, sampler.num_replicas)
+    return [row for row, position in zip(rows, positions, strict=False) if position in chosen]
+
+
+def _quickly(positions: Sequence[int]) -> Container[int]:
+    return positions if isinstance(positions, range) else set(positions)

@@ -70,7 +70,7 @@ class Diagnostic(Callback):
         self._read_batch = read_batch or (lambda batch: batch)
         self.values: dict[str, float] = {}
         self._spent, self._started = 0.0, time.perf_counter()
-        self._is_open, self._look_seconds = False, 0.0
+        self._is_open, self._num_seen, self._look_seconds = False, 0, 0.0
         self._failure: str | None = None
         self._warned: set[str] = set()
 
@@ -142,7 +142,11 @@ class Diagnostic(Callback):
         """Take in a batch of the first validation loader."""
         if self._is_open and dataloader_idx == 0:
             loader = first_validation_loader(trainer)
-            self._feed(pl_module, batch, lambda n: chosen_rows(loader, batch_idx, n, self._num_samples))
+
+            def choose(num_rows: int) -> Sequence[int]:
+                return chosen_rows(loader, batch_idx, num_rows, self._num_samples, num_before=self._num_seen)
+
+            self._feed(pl_module, batch, choose)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the look and log what it saw."""
@@ -173,7 +177,7 @@ class Diagnostic(Callback):
         self._close(trainer, pl_module)
 
     def _open(self, pl_module: LightningModule) -> None:
-        self._is_open, self._look_seconds, self._failure = True, 0.0, None
+        self._is_open, self._num_seen, self._look_seconds, self._failure = True, 0, 0.0, None
         with self._undisturbed(pl_module):
             self.open(pl_module)
 
@@ -183,7 +187,9 @@ class Diagnostic(Callback):
         with self._undisturbed(pl_module):
             try:
                 batch = self._read_batch(batch)
-                rows = list(choose(len(read_images(batch))))
+                num_rows = len(read_images(batch))
+                rows = list(choose(num_rows))
+                self._num_seen += num_rows
                 if rows:
                     self.observe(pl_module, batch, rows)
             except (ValueError, TypeError) as error:

@@ -55,7 +55,13 @@ class FeatureNormMonitor(Diagnostic):
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if a layer is unknown or the dictionary does not fit a weight."""
         self._layers.check(pl_module)
-        for weight in self._weights(pl_module).values():
+        weights = self._weights(pl_module)
+        if self._dictionary is not None and not weights:
+            raise ValueError(
+                "Expected a layer with a weight matrix for `dictionary`, found none among "
+                f"{', '.join(map(repr, self._layers.names))}; name the layer whose weights it describes."
+            )
+        for weight in weights.values():
             feature_norms(weight, self._dictionary)
 
     def open(self, pl_module: LightningModule) -> None:

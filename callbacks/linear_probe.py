@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_ssl_theory.checks import check_positive
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, failing_together, rank, world_size
 from lightning_ssl_theory.probes import (
@@ -76,6 +77,16 @@ class LinearProbe(Diagnostic):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_positive(ridge_lamb, "ridge_lamb")
+        check_positive(logistic_l2, "logistic_l2")
+        if min(*top_k, *few_labels, 1, 1) < 1:
+            raise ValueError(
+                f"Expected `top_k` and `few_labels` of at least 1, got {min(*top_k, *few_labels)}; leave it out."
+            )
+        if num_fit_samples is not None and num_fit_samples < 2:
+            raise ValueError(
+                f"Expected `num_fit_samples` of at least 2, got {num_fit_samples}; use None for all samples."
+            )
         self._layers, self._num_classes, self._seed = TappedLayers([layer]), num_classes, seed
         self._fit_loader, self._score_loader = fit_loader, score_loader
         self._num_fit_samples = num_fit_samples

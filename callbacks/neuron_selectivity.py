@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.metrics import Selectivity
+from lightning_ssl_theory.metrics.selectivity import check_alpha
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
@@ -44,6 +45,7 @@ class NeuronSelectivity(Diagnostic):
         self, layers: Sequence[str], *, num_classes: int | None = None, alpha: float = 0.05, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        check_alpha(alpha)
         self._layers, self._num_classes, self._alpha = TappedLayers(layers), num_classes, alpha
         self._metrics = FeatureMetrics(self._layers.names, self._metric)
 
@@ -55,6 +57,7 @@ class NeuronSelectivity(Diagnostic):
         """Raise ValueError if a layer or the number of classes is unknown."""
         self._layers.check(pl_module)
         self._num_classes = self._num_classes or class_count(trainer, "NeuronSelectivity")
+        self._metric(num_features=1)  # checks the number of classes
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""

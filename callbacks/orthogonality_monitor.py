@@ -51,7 +51,13 @@ class OrthogonalityMonitor(Diagnostic):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """The drift of every layer."""
-        return {f"{name}/drift": orthogonality_drift(self._weight(pl_module, name)) for name in self._names}
+        weights = {name: self._weight(pl_module, name) for name in self._names}
+        for name, weight in weights.items():
+            if not weight.isfinite().all():
+                raise ValueError(
+                    f"Expected a finite weight in layer {name!r}, found NaN or infinity; lower the learning rate."
+                )
+        return {f"{name}/drift": orthogonality_drift(weight) for name, weight in weights.items()}
 
     def _weight(self, pl_module: LightningModule, name: str) -> Tensor:
         layer = find_module(pl_module, name)

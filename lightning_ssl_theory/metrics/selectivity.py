@@ -79,7 +79,7 @@ def selectivity(
         >>> selectivity(x, torch.tensor([0, 0, 1, 1]), 2).values.tolist()
         [[-2.0], [2.0]]
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     return _compute(_update(features, targets, num_classes), alpha)
 
 
@@ -110,7 +110,7 @@ class Selectivity(SumMetric):
         super().__init__(**kwargs)
         check_size(num_features, "num_features")
         check_size(num_classes, "num_classes")
-        _check_alpha(alpha)
+        check_alpha(alpha)
         self.num_features, self.num_classes, self.alpha = num_features, num_classes, alpha
         self._declare_sums(
             class_count=(num_classes,), class_sum=(num_classes, num_features), square_sum=(num_features,)
@@ -135,7 +135,8 @@ class Selectivity(SumMetric):
         return _compute(_Sums(self.class_count, self.class_sum, self.square_sum), self.alpha)
 
 
-def _check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float) -> None:
+    """Raise ValueError unless a level lies between 0 and 1."""
     if not 0 < alpha < 1:
         raise ValueError(f"Expected `alpha` between 0 and 1, got {alpha}; pass a level such as 0.05.")
 
