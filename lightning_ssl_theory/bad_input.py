@@ -64,8 +64,21 @@ def exit_on_bad_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        *_, (frame, _) = walk_tb(error.__traceback__)
-        raised_in = Path(frame.f_code.co_filename).resolve()
-        if not any(folder in raised_in.parents for folder in _OWN_FOLDERS):
+        own = next(filter(_is_own, _chain(error)), None)
+        if own is None:
             raise
-        fail(str(error))
+        fail(str(own))
+
+
+# The error and those it was raised from: jsonargparse wraps what a constructor says.
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_own(error: BaseException) -> bool:
+    frames = list(walk_tb(error.__traceback__))
+    raised_in = Path(frames[-1][0].f_code.co_filename).resolve() if frames else Path()
+    is_input = isinstance(error, ValueError | TypeError | OSError)
+    return is_input and any(folder in raised_in.parents for folder in _OWN_FOLDERS)
