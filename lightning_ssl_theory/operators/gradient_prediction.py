@@ -48,48 +48,51 @@ def gradient_prediction(
     losses), W the mean over samples of Cov(K, f) over views. On the diagonal, barK_i barf_i is the mean over pairs
     of *different* views, as in the loss's positives; so the prediction is exact on every batch for
     SimpleContrastiveLoss, and what remains for other losses is what Theorem 4 leaves open. Biases, skips and
-    BatchNorm with held statistics are covered: f stands where K^T w would.
+    BatchNorm with held statistics are covered: f stands where K^T w would. Gradient and prediction are means over all
+    pairs of two views, each pair a batch of its own.
 
     Args:
         trace: A forward pass over this rank's N A views, the views of a sample next to each other.
-        loss: A pairwise loss; more than two views enter as the mean over pairs of views.
+        loss: A pairwise loss of two views.
         num_views: A, at least 2.
 
     Returns:
-        Residual and cosine for each layer. Two backward passes; what crosses ranks is the mean outputs, (N, D),
-        and two weight gradients a layer.
+        Residual and cosine for each layer; both 0 where the output does not depend on it. Two backward passes; what
+        crosses ranks is the mean outputs of each pair of views, (N, D), and two weight gradients a layer.
     """
     outputs = F.normalize(trace.outputs, dim=1) if loss.distance == "cosine" else trace.outputs
     views = trace.outputs.unflatten(0, (-1, num_views))
+    seen = outputs.detach().unflatten(0, (-1, num_views))
     pairs = list(combinations(range(num_views), 2))
     value = torch.stack([loss(views[:, a], views[:, b]) for a, b in pairs]).mean()
-    cotangents = _predicted_cotangents(outputs.detach(), loss, num_views)
-    weights = [seen.weight for seen in trace.layers.values()]
+    cotangents = torch.zeros_like(seen)
+    for pair in pairs:
+        cotangents[:, pair] += _predicted_cotangents(seen[:, pair], loss) / len(pairs)
+    weights = [layer.weight for layer in trace.layers.values()]
     found = torch.autograd.grad(value, weights, retain_graph=True, materialize_grads=True)
-    predicted = torch.autograd.grad(outputs, weights, cotangents, retain_graph=True, materialize_grads=True)
+    predicted = torch.autograd.grad(
+        outputs, weights, cotangents.flatten(0, 1), retain_graph=True, materialize_grads=True
+    )
     return {
         name: _quality(all_sum(g).double() / world_size(), all_sum(p).double())
         for name, g, p in zip(trace.layers, found, predicted, strict=True)
     }
 
 
-def _predicted_cotangents(outputs: Tensor, loss: PairwiseObjective, num_views: int) -> Tensor:
-    views = outputs.unflatten(0, (-1, num_views))  # (n, A, D), this rank's
-    means = views.mean(1)
+def _predicted_cotangents(views: Tensor, loss: PairwiseObjective) -> Tensor:
+    means = views.mean(1)  # of two views, (n, 2, D), this rank's
     everyone = all_gather_rows(means)
     first, num_samples = row_offset(len(means))
     lap = laplacian(loss.pair_weight(half_squared_distances(everyone))) / num_samples**2
     lap = lap[first : first + len(means)]
     own = lap[:, first : first + len(means)].diagonal()[:, None]
-    others = (lap @ everyone - own * means) / num_views
-    other_views = (views.sum(1, keepdim=True) - views) / (num_views * (num_views - 1))
-    spread = (views - means[:, None]) / (num_samples * (num_views - 1))
-    return (-2 * (own[:, None] * other_views + others[:, None]) + 2 * loss.beta * spread).flatten(0, 1)
+    others = (lap @ everyone - own * means) / 2
+    spread = (views - means[:, None]) / num_samples
+    return -own[:, None] * views.flip(1) - 2 * others[:, None] + 2 * loss.beta * spread
 
 
 def _quality(gradient: Tensor, prediction: Tensor) -> PredictionQuality:
     tiny = torch.finfo(torch.float64).tiny
-    norm = torch.linalg.vector_norm(gradient).clamp(min=tiny)
+    norm, predicted_norm = (torch.linalg.vector_norm(x).clamp(min=tiny) for x in (gradient, prediction))
     difference = torch.linalg.vector_norm(gradient - prediction)
-    cosine = (gradient * prediction).sum() / (norm * torch.linalg.vector_norm(prediction).clamp(min=tiny))
-    return PredictionQuality(difference / norm, cosine)
+    return PredictionQuality(difference / norm, (gradient / norm * (prediction / predicted_norm)).sum())
