@@ -116,7 +116,8 @@ def test_normalisation(data_dir):
     images, _ = next(iter(data.probe_dataloader()))
     first = torch.tensor([0, 0, 90]) / 255
     expected = (first - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(images[0], expected.reshape(3, 1, 1).expand(3, 8, 8))
+    expected = expected.reshape(3, 1, 1).expand(3, 8, 8)
+    assert sum(torch.allclose(image, expected) for image in images) == 1
 
 
 def test_views_with_everything_off_are_the_clean_images(data_dir):
