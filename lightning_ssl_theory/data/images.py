@@ -159,7 +159,7 @@ class ImageDataModule(LightningDataModule):
         """The test images, clean.
 
         Returns:
-            Loader of batches [images, labels]: (N, C, H, W), and (N,).
+            Loader of batches [images, labels]: (N, C, H, W), and (N,), in a fixed order that mixes the classes.
         """
         return self._clean_loader(self._part("test"))
 
@@ -175,19 +175,16 @@ class ImageDataModule(LightningDataModule):
         """Labelled training images, clean, for probes.
 
         Returns:
-            Loader of batches [images, labels]: (N, C, H, W), and (N,), in a fixed order.
+            Loader of batches [images, labels]: (N, C, H, W), and (N,), in a fixed order that mixes the classes.
         """
-        images, limit = self._part("train"), self._num_probe_samples
-        num_images = len(cast(Sized, images))
-        if limit is not None and limit < num_images:
-            chosen = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))[:limit]
-            images = Subset(images, chosen.sort().values.tolist())
-        return self._clean_loader(images)
+        return self._clean_loader(self._part("train"), limit=self._num_probe_samples)
 
-    def _clean_loader(self, images: Dataset[Any]) -> DataLoader:
+    def _clean_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
+        # mixed, always in the same way: folders come class by class, and whoever takes the first batches wants all
+        order = torch.randperm(len(cast(Sized, images)), generator=torch.Generator().manual_seed(0))[:limit]
         clean = _CleanImages(images, clean_image(self.image_shape[1], self._facts.mean, self._facts.std))
         return DataLoader(
-            clean,
+            Subset(clean, order.tolist()),
             self._batch_size,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
