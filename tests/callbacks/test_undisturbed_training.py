@@ -50,7 +50,7 @@ def assert_equal(left, right, path=""):
         assert left == right, path
 
 
-def check_undisturbed(*, every_n_steps=4, every_n_epochs=2, **arguments):
+def check_undisturbed(*, every_n_steps=10, every_n_epochs=3, **arguments):
     plain, none = end_of_training([], **arguments)
     assert not any(none.values())
     watched, looks = end_of_training(
@@ -67,7 +67,7 @@ def check_undisturbed(*, every_n_steps=4, every_n_epochs=2, **arguments):
 
 @pytest.mark.parametrize("is_manual", [False, True], ids=["automatic", "manual"])
 def test_one_process(is_manual):
-    check_undisturbed(is_manual=is_manual)
+    check_undisturbed(is_manual=is_manual, every_n_steps=4, every_n_epochs=2)
 
 
 def test_gradient_accumulation_and_clipping():
@@ -79,7 +79,7 @@ def test_autocast():
 
 
 def on_each_rank(rank, world_size):
-    arguments = {"strategy": "ddp", "devices": world_size, "every_n_steps": 10, "every_n_epochs": 5}
+    arguments = {"strategy": "ddp", "devices": world_size, "every_n_epochs": 5}
     automatic = check_undisturbed(**arguments)
     manual = check_undisturbed(is_manual=True, **arguments)
     return [end["weights and buffers"] for end in (automatic, manual)]
