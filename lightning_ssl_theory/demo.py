@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightning_ssl_theory import callbacks
 from lightning_ssl_theory.data import DigitsDataModule
@@ -48,7 +49,7 @@ def run_demo(
     start = time.monotonic()
     console = Console()
     folder = free_folder(output_dir, name)
-    with _quiet(console):
+    with _quiet(console), _one_thread():
         try:
             for part in ("contrastive", "orthogonal", "unconstrained"):
                 seed_everything(seed, verbose=False)
@@ -76,7 +77,9 @@ def _setting(name: str, seed: int, *, is_quick: bool) -> _Setting:
         return _Setting(name, contrastive_model(), data, _contrastive_callbacks(), 2 if is_quick else 100, 2)
     model = OrthogonalSSL(64, 128, 8, constraint="stiefel" if name == "orthogonal" else "none", lr=0.02)
     data = DigitsDataModule(256, seed=seed)
-    return _Setting(name, model, data, _orthogonal_callbacks(), 2 if is_quick else 40, 1)
+    # without the constraint the outputs collapse within five epochs
+    watchers = _orthogonal_callbacks(4 if name == "orthogonal" else 1)
+    return _Setting(name, model, data, watchers, 2 if is_quick else 40, 1)
 
 
 def contrastive_model() -> ContrastiveSSL:
@@ -101,7 +104,7 @@ def _to_zero(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRSch
 def _contrastive_callbacks() -> list[Callback]:
     features = ["backbone", "projector.activation_1"]
     return [
-        callbacks.CovarianceOperators(every_n_steps=45, num_samples=64, spectra_layers=["backbone.conv_1"]),
+        callbacks.CovarianceOperators(every_n_steps=75, num_samples=64, spectra_layers=["backbone.conv_1"]),
         callbacks.NeuronSelectivity(features, every_n_epochs=4),
         callbacks.FeatureNormMonitor(["backbone.activation_1", *features], every_n_epochs=4),
         callbacks.LinearProbe("backbone", every_n_epochs=10),
@@ -109,13 +112,13 @@ def _contrastive_callbacks() -> list[Callback]:
     ]
 
 
-def _orthogonal_callbacks() -> list[Callback]:
+def _orthogonal_callbacks(every_n_epochs: int) -> list[Callback]:
     layers = ["network.hidden", "network.output"]
     return [
         callbacks.CovarianceOperators(every_n_steps=16, num_samples=64),
-        callbacks.NeuronSelectivity(layers, every_n_epochs=4),
-        callbacks.FeatureNormMonitor(layers, every_n_epochs=4),
-        callbacks.LinearProbe("network.output", every_n_epochs=2),
+        callbacks.NeuronSelectivity(layers, every_n_epochs=every_n_epochs),
+        callbacks.FeatureNormMonitor(layers, every_n_epochs=every_n_epochs),
+        callbacks.LinearProbe("network.output", every_n_epochs=every_n_epochs),
         callbacks.CollapseMonitor(["network.output"]),
         callbacks.OrthogonalityMonitor(layers, every_n_steps=1),
     ]
@@ -183,6 +186,19 @@ def _show(folder: Path, wandb: WandbMode, console: Console) -> None:
     if wandb != "off":
         console.print(f"Weights & Biases: wandb leet {folder / 'wandb'}", soft_wrap=True, highlight=False)
     console.print(f"Report: {report}", soft_wrap=True, highlight=False)
+
+
+# Matrices of a few hundred rows gain nothing from a second thread, and threads that wait for each other on a busy
+# machine make such a run five times as long.
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 # Lightning's hints are about long runs and other people's models; what the diagnostics say is kept, a line each.
