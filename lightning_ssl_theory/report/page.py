@@ -90,10 +90,12 @@ def _facts(run: Run) -> str:
 
 
 def _named_facts(run: Run) -> list[tuple[str, str]]:
-    shown = ("parameters", "device", "processes", "torch", "lightning")
-    return [
-        (name, f"{v:,}" if isinstance(v, int) else str(v)) for name in shown if (v := run.facts.get(name))
-    ]
+    found = {
+        name: run.facts.get(name) for name in ("parameters", "device", "processes", "torch", "lightning")
+    }
+    if found["processes"] == 1:
+        del found["processes"]
+    return [(name, f"{v:,}" if isinstance(v, int) else str(v)) for name, v in found.items() if v]
 
 
 def _duration(seconds: float) -> str:

@@ -101,7 +101,10 @@ footer{margin-top:64px;color:var(--faint);font-size:13px}
 @media (max-width:620px){main{padding:26px 16px 56px}h1{font-size:26px}h2{font-size:22px}
 .cards{grid-template-columns:1fr 1fr;gap:10px}.card{padding:12px 13px}.card .value{font-size:22px}
 nav{flex-wrap:nowrap;overflow-x:auto;margin-right:-16px;padding-right:16px;scrollbar-width:none}
-section{margin-top:36px}.bars{gap:8px 10px}}
+section{margin-top:36px}.bars{gap:8px 10px}
+figure{padding:14px 12px 12px}table,thead th{font-size:12px}td .was{display:block;font-size:10.5px}
+th,td{padding:7px 4px}
+th:first-child,td:first-child{min-width:0}}
 @media print{body{background:#fff}figure,.card{break-inside:avoid;box-shadow:none}nav{display:none}}
 """.strip()
 
