@@ -183,10 +183,6 @@ feature_norms/covered_share | Covered atoms | % | share
     Dictionary atoms that lead some neuron which is not small.
 feature_norms/weight_norm | Weight norm | norm | linear
     Mean length of a neuron's weights; with weight decay it settles.
-feature_norms/covered_share | Covered atoms | % | share
-    Dictionary atoms that are the largest of some active neuron: features that have been learned.
-feature_norms/weight_norm | Weight norm | norm | linear
-    Mean length of a neuron's incoming weights.
 feature_norms/mean_norm | Feature norm | norm | linear
     Mean length of the layer's feature vector.
 feature_norms/firing_rate | Firing rate | % | share
