@@ -269,7 +269,10 @@ def test_real_photographs_from_a_folder(tmp_path):
     (first, second), _ = next(iter(data.train_dataloader()))
     assert first.shape == second.shape == (12, 3, 32, 32)
     assert len(data.val_dataloader().dataset) == len(data.probe_dataloader().dataset) == 12
-    for loader in (data.val_dataloader(), data.probe_dataloader()):  # a folder comes class by class, a loader does not
+    for loader in (
+        data.val_dataloader(),
+        data.probe_dataloader(),
+    ):  # a folder comes class by class, a loader does not
         labels = torch.cat([y for _, y in loader]).tolist()
         assert labels != sorted(labels)
     # two views of one photograph are nearer to each other than to those of another, on average
