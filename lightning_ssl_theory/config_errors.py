@@ -19,13 +19,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_ssl_theory.bad_input import nearest
 
+# jsonargparse 4.39 to 4.53 say it in different words
 _UNKNOWN_KEY = re.compile(
-    r"[Oo]ption '([^']+)' is not accepted|not accept option '([^']+)'|arguments: (-\S+)"
+    r"[Oo]ption '([^']+)' is not accepted|not accept (?:option|nested key) '([^']+)'|arguments: (-\S+)|"
+    r"NestedArg\(key='([^']+)'"
 )
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)|has no attribute '([^']+)'")
 _MISSING_FILE = re.compile(r"File does not exist: '?([^'\n]+)'?")
 _WRONG_VALUE = re.compile(r'Parser key "([^"]+)":.*(?:Given value|Got value): (.+)', re.DOTALL)
-_MISSING_KEYS = re.compile(r"arguments are required: (.+)")
+_MISSING_KEYS = re.compile(r"arguments are required: (.+)|(?:Key|Option) ['\"](\S+)['\"] is required")
+_REFUSED_BY_CLASS = re.compile(r"^ *- (Expected (?!an? <class|a dot import path|an? <).+)$", re.MULTILINE)
 _NAMED_BASES = (Callback, LightningDataModule, LightningModule, Logger, LRScheduler, Optimizer)
 _MAX_LENGTH = 400
 
@@ -46,20 +49,31 @@ def explain(
     """
     if match := _MISSING_FILE.search(message):
         return _missing_file(Path(match[1]))
+    if sentence := _unknown_parameter(arguments, short_names):
+        return sentence
     if match := _UNKNOWN_KEY.search(message):
         name = next(filter(None, match.groups())).lstrip("-").split("=")[0]
         return _unknown_key(name, arguments, list(keys), short_names)
     if match := _MISSING_KEYS.search(message):
-        return f"Expected the keys {match[1]}, found none; pass a configuration with --config FILE."
+        return (
+            f"Expected the keys {match[1] or match[2]}, found none; pass a configuration with --config FILE."
+        )
     if match := _UNKNOWN_CLASS.search(message):
         name = next(filter(None, match.groups()))
         return f"Expected the name of a class, got {name!r}; {nearest(name, _class_names(short_names))}."
     if match := _WRONG_VALUE.search(message):
-        types = " or ".join(dict.fromkeys(re.findall(r"<class '([^']+)'>", message.split("Given value")[0])))
-        of_type = f" of type {types.replace('NoneType', 'null')}" if types else ""
+        found = re.findall(r"<class '([^']+)'>", message.split("Given value")[0])
+        types = " or ".join(sorted({name.replace("NoneType", "null") for name in found}))
+        of_type = f" of type {types}" if types else ""
         return f"Expected another value{of_type} for {match[1]}, got {' '.join(match[2].split())[:80]}."
     shortened = " ".join(message.split())
     return shortened if len(shortened) <= _MAX_LENGTH else f"{shortened[:_MAX_LENGTH]} …"
+
+
+def refused_by_class(message: str) -> str | None:
+    """Returns the sentence with which a class refused its arguments, out of jsonargparse's list of errors."""
+    match = _REFUSED_BY_CLASS.search(message)
+    return match[1] if match else None
 
 
 def _missing_file(path: Path) -> str:
@@ -87,6 +101,18 @@ def _unknown_key(
     classes = filter(None, map(_class, short_names.values()))
     valid = {parameter for found in classes for parameter in _parameters(found)}
     return f"Expected a parameter under `{first}`, got {last!r}; {nearest(last, valid)}."
+
+
+# The first parameter in a configuration file that its class does not have.
+def _unknown_parameter(arguments: Sequence[str], short_names: dict[str, str]) -> str | None:
+    for path, class_path, given in _class_settings(arguments):
+        if (found := _class(short_names.get(class_path, class_path))) is None:
+            continue
+        valid = set(_parameters(found))
+        for name in given:
+            if name not in valid:
+                return f"Expected a parameter of {found.__name__}, got {name!r} in {path}; {nearest(name, valid)}."
+    return None
 
 
 # The key with what stands before it, as far as the command line or a configuration file shows it.

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
 from lightning_ssl_theory.bad_input import fail
-from lightning_ssl_theory.config_errors import explain
+from lightning_ssl_theory.config_errors import explain, refused_by_class
 from lightning_ssl_theory.report import read_run, results_table, write_report
 from lightning_ssl_theory.run_start import (
     continue_metrics,
@@ -48,6 +48,7 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With code 2 on bad input, with code 1 after Ctrl-C.
+        ValueError: As training raises it.
     """
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
     settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
@@ -68,6 +69,10 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
     except argparse.ArgumentError as error:
         given = sys.argv[1:] if arguments is None else arguments
         fail(explain(error.message, arguments=given, keys=_keys(given[0]), short_names=_SHORT_NAMES))
+    except ValueError as error:
+        if sentence := refused_by_class(str(error)):
+            fail(sentence)
+        raise
     except MisconfigurationException as error:
         fail(str(error))
 
