@@ -4,6 +4,7 @@ A DistributedSampler, in order or shuffled, appends its first samples again unti
 folders of images come class by class, so that the first samples of a set would stand for its first class only.
 """
 
+import math
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -39,7 +40,13 @@ def rank_share(num_samples: int | None) -> int | None:
 
 
 def chosen_rows(
-    loader: Any, batch_index: int, num_rows: int, num_samples: int | None, *, num_before: int
+    loader: Any,
+    batch_index: int,
+    num_rows: int,
+    num_samples: int | None,
+    *,
+    num_before: int,
+    num_batches: float = math.inf,
 ) -> list[int]:
     """Rows of a batch that a look takes.
 
@@ -49,10 +56,11 @@ def chosen_rows(
         num_rows: Rows of the batch.
         num_samples: Most samples of a look over all ranks; `None` for all.
         num_before: Rows of all batches before it, on this rank.
+        num_batches: Most batches that are run on a rank.
 
     Returns:
         Rows in rising order. They are spread over the set that a DistributedSampler divides, whatever the number of
-        ranks; without one over this rank's own set. Of a set without length, or whose items are whole batches, they
+        ranks; without one over this rank's own set; of either the part that the batches run hold. Of a set without length, or whose items are whole batches, they
         are the first.
     """
     batches = getattr(loader, "batch_sampler", None)
@@ -63,11 +71,12 @@ def chosen_rows(
             return []
         share = rank_share(num_samples)
         return [row for row in rows if share is None or num_before + row < share]
+    most = num_batches * (getattr(batches, "batch_size", None) or math.inf)
     if not is_divided:
-        chosen = _quickly(spread(rank_share(num_samples), len(sampler)))
+        chosen = _quickly(spread(rank_share(num_samples), int(min(most, len(sampler)))))
         return [row for row in rows if num_before + row in chosen]
     # what the sampler runs over, which a sampler of the user's own may have made a part of the loader's dataset
-    total = len(sampler.dataset)
+    total = int(min(most * sampler.num_replicas, len(sampler.dataset)))
     chosen = _quickly(spread(num_samples, total))
     positions = range(num_before * sampler.num_replicas + sampler.rank, total, sampler.num_replicas)
     return [row for row, position in zip(rows, positions, strict=False) if position in chosen]

@@ -142,9 +142,17 @@ class Diagnostic(Callback):
         """Take in a batch of the first validation loader."""
         if self._is_open and dataloader_idx == 0:
             loader = first_validation_loader(trainer)
+            (num_batches, *_) = trainer.num_val_batches
 
             def choose(num_rows: int) -> Sequence[int]:
-                return chosen_rows(loader, batch_idx, num_rows, self._num_samples, num_before=self._num_seen)
+                return chosen_rows(
+                    loader,
+                    batch_idx,
+                    num_rows,
+                    self._num_samples,
+                    num_before=self._num_seen,
+                    num_batches=num_batches,
+                )
 
             self._feed(pl_module, batch, choose)
 

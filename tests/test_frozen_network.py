@@ -180,11 +180,19 @@ def test_compiled_networks_run_eagerly():
         compiled.append(graph)
         return graph.forward
 
-    model, inputs = network()[:2], torch.randn(7, 5)
+    class Small(nn.Module):  # torch 2.6 leaves a bare Sequential uncompiled
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(5, 6)
+
+        def forward(self, x):
+            return self.linear(x).relu()
+
+    model, inputs = Small(), torch.randn(7, 5)
     expected = frozen_call(model, inputs)
     model.compile(backend=backend)
     assert torch.equal(frozen_call(model, inputs), expected)
-    assert torch.equal(layer_features(model, inputs, ["0"])["0"], model[0](inputs))
+    assert torch.equal(layer_features(model, inputs, ["linear"])["linear"], model.linear(inputs))
     assert compiled == []
     model(inputs)
     assert len(compiled) > 0  # the user's own calls are compiled as before

@@ -116,6 +116,19 @@ def test_sets_without_a_length_and_loaders_that_are_none():
     assert taken([torch.arange(3), torch.arange(3, 5)]) == list(range(5))
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_spread_over_the_batches_that_are_run(world_size):
+    data, found = torch.arange(40), []
+    for loader in rank_loaders(data, world_size, 4):
+        for index, batch in enumerate(loader):
+            if index < 6 // world_size:
+                rows = chosen_rows(loader, index, 4, 6, num_before=4 * index, num_batches=6 // world_size)
+                found += [int(batch[row]) for row in rows]
+    assert sorted(found) == [0, 4, 8, 12, 16, 20]
+    assert len(taken(DataLoader(data, 4), 6)) == 6
+    assert max(taken(DataLoader(data, 4), 6)) > 24  # over the whole set they reach further
+
+
 def test_spread():
     assert list(spread(None, 3)) == list(spread(5, 3)) == [0, 1, 2]
     assert list(spread(2, 10)) == [0, 5]
