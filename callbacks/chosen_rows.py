@@ -60,8 +60,8 @@ def chosen_rows(
 
     Returns:
         Rows in rising order. They are spread over the set that a DistributedSampler divides, whatever the number of
-        ranks; without one over this rank's own set; of either the part that the batches run hold. Of a set without length, or whose items are whole batches, they
-        are the first.
+        ranks; without one over this rank's own set; of either the part that the batches run hold. Of a set without
+        length, or whose items are whole batches, they are the first.
     """
     batches = getattr(loader, "batch_sampler", None)
     sampler: Any = getattr(batches, "sampler", getattr(loader, "sampler", None))
