@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.page import render_report
+from lightning_ssl_theory.report.reproduction import Reproduction, Verdict
 from lightning_ssl_theory.report.results_table import results_table
 from lightning_ssl_theory.report.run_folder import RunFolderError, read_run
 from lightning_ssl_theory.report.write import write_report
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     from lightning_ssl_theory.report.run_report import RunReport
 
 __all__ = [
+    "Reproduction",
     "RunFolderError",
     "RunReport",
+    "Verdict",
     "keys_as_markdown",
     "read_run",
     "render_report",

@@ -1,0 +1,120 @@
+"""What the reproduction of a paper's result leaves behind: CSV tables, figures, and a verdict on every claim."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOOK: dict[str, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#ededea",
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8d939c",
+    "axes.titlesize": 11,
+    "axes.titleweight": "semibold",
+    "font.size": 9.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+COLOURS = ("#2f6db5", "#d9741f", "#2a9078", "#a34f93", "#b8901c", "#c64b4b", "#5f6fd0", "#6f8a3a")
+
+
+class Verdict(NamedTuple):
+    """One claim of a paper, and whether it holds here.
+
+    Attributes:
+        claim: What is claimed, in words.
+        paper: The paper's own number, or "in words" where it gives none.
+        here: What was measured.
+        holds: Whether it holds; `None` where the measurement cannot tell.
+    """
+
+    claim: str
+    paper: str
+    here: str
+    holds: bool | None
+
+
+class Reproduction:
+    """A folder with the CSV tables, figures and verdicts of one reproduced result.
+
+    Args:
+        name: Name of the result; the files lie in `<output_dir>/<name>`.
+        output_dir: Folder of all results.
+
+    Raises:
+        ValueError: If the folder cannot be written.
+    """
+
+    def __init__(self, name: str, output_dir: str | Path = "runs/reproduce") -> None:
+        self.name, self.folder = name, Path(output_dir) / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"Expected a folder that can be written, got {self.folder} ({error.strerror}); "
+                "pass another `output_dir`."
+            ) from error
+
+    def table(self, name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+        """Write rows with the same columns to `<name>.csv`; returns its path."""
+        path = self.folder / f"{name}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    @contextmanager
+    def figure(self, name: str, *, num_rows: int = 1, num_columns: int = 1) -> Iterator[list[Axes]]:
+        """Axes of a figure, row by row, that is saved as `<name>.png` on leaving."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from cycler import cycler
+        from matplotlib import pyplot
+
+        with pyplot.rc_context(LOOK | {"axes.prop_cycle": cycler(color=COLOURS)}):
+            figure, axes = pyplot.subplots(
+                num_rows,
+                num_columns,
+                figsize=(4.4 * num_columns, 3.4 * num_rows),
+                squeeze=False,
+                layout="constrained",
+            )
+            try:
+                yield list(axes.flat)
+                figure.savefig(self.folder / f"{name}.png", dpi=150)
+            finally:
+                pyplot.close(figure)
+
+    def verdicts(self, verdicts: Sequence[Verdict], *, console: Console | None = None) -> None:
+        """Print the table "claim | paper | here | holds?" and write it to `verdicts.csv`."""
+        table = Table(
+            title=self.name, box=box.SIMPLE_HEAD, header_style="dim", title_justify="left", pad_edge=False
+        )
+        for column in ("claim", "paper", "here"):
+            table.add_column(column, overflow="fold")
+        table.add_column("holds?")
+        for verdict in verdicts:
+            table.add_row(verdict.claim, verdict.paper, verdict.here, _MARKS[verdict.holds])
+        console = console or Console()
+        console.print(table)
+        self.table("verdicts", [verdict._asdict() for verdict in verdicts])
+        files = ", ".join(sorted(path.name for path in self.folder.iterdir()))
+        console.print(f"Written to {self.folder}: {files}", soft_wrap=True, highlight=False)
+
+
+_MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]cannot tell[/]"}
