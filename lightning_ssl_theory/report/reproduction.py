@@ -23,7 +23,7 @@ LOOK: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8d939c",
     "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "font.size": 9.5,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
@@ -80,25 +80,16 @@ class Reproduction:
     @contextmanager
     def figure(self, name: str, *, num_rows: int = 1, num_columns: int = 1) -> Iterator[list[Axes]]:
         """Axes of a figure, row by row, that is saved as `<name>.png` on leaving."""
-        import matplotlib
-
-        matplotlib.use("Agg")
         from cycler import cycler
-        from matplotlib import pyplot
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
-        with pyplot.rc_context(LOOK | {"axes.prop_cycle": cycler(color=COLOURS)}):
-            figure, axes = pyplot.subplots(
-                num_rows,
-                num_columns,
-                figsize=(4.4 * num_columns, 3.4 * num_rows),
-                squeeze=False,
-                layout="constrained",
-            )
-            try:
-                yield list(axes.flat)
-                figure.savefig(self.folder / f"{name}.png", dpi=150)
-            finally:
-                pyplot.close(figure)
+        look: Any = LOOK | {"axes.prop_cycle": cycler(color=COLOURS)}
+        with rc_context(look):
+            size = (4.4 * num_columns, 3.4 * num_rows)
+            figure = Figure(figsize=size, layout="constrained")
+            yield list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
+            figure.savefig(self.folder / f"{name}.png", dpi=150)
 
     def verdicts(self, verdicts: Sequence[Verdict], *, console: Console | None = None) -> None:
         """Print the table "claim | paper | here | holds?" and write it to `verdicts.csv`."""

@@ -22,7 +22,7 @@ def test_files_and_table(tmp_path):
         Verdict("it goes on", "in words", "2 steps", None),
     ]
     found.verdicts(verdicts, console=Console(file=text, width=100))
-    assert [line.split()[-1] for line in text.getvalue().splitlines() if line.startswith("it")] == [
+    assert [line.split()[-1] for line in text.getvalue().splitlines() if line.strip().startswith("it")] == [
         "yes",
         "no",
         "tell",
@@ -37,6 +37,6 @@ def test_files_and_table(tmp_path):
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        ValueError, match="Expected a folder that can be written, got .* pass another `output_dir`"
+        ValueError, match=r"Expected a folder that can be written, got .* pass another `output_dir`"
     ):
         Reproduction("fig1", tmp_path / "file")
