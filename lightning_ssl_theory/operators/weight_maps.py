@@ -56,7 +56,9 @@ def patches(layer: nn.Module, inputs: Tensor) -> Tensor:
         inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
     kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
     if isinstance(layer, nn.Conv1d):
-        inputs, kernel, dilation, stride = inputs.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
+        # a layer of kernel size 1 may see vectors: one position
+        inputs = inputs.reshape(len(inputs), layer.in_channels, 1, -1)
+        kernel, dilation, stride = (1, *kernel), (1, *dilation), (1, *stride)
     unfolded = F.unfold(inputs, kernel, dilation=dilation, stride=stride)
     return unfolded.reshape(len(inputs), layer.groups, -1, unfolded.shape[-1])
 

@@ -95,15 +95,13 @@ def _child(sender: Connection, rank: int, world_size: int, port: int, init: bool
         if init:
             torch.distributed.init_process_group("gloo")
         function, args = pickle.loads(payload)
-        result = function(rank, world_size, *args)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-        answer = pickle.dumps((True, result))
+        answer = pickle.dumps((True, function(rank, world_size, *args)))
     except BaseException:
         answer = pickle.dumps((False, traceback.format_exc()))
-    sender.send_bytes(answer)
+    sender.send_bytes(answer)  # before the group ends: with torch 2.6 a rank may hang there after rank 0 has left
     sender.close()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _free_port() -> int:
