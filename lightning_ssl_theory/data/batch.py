@@ -5,6 +5,7 @@ batch                                 who makes it
 ====================================  =============================================
 ``(views, labels)``                   this library's data modules
 ``(views, labels, ids)``              lightly
+``(views, labels, latents)``          this library's latent trees
 ``(ids, views, labels)``              solo-learn
 ``[view_1, view_2, ...]``             a loader without labels
 ``(images, labels)``, ``images``      any clean loader
@@ -109,6 +110,35 @@ def read_labels(batch: Any) -> Tensor | None:
     if not isinstance(labels, Tensor) or labels.shape != (len(views[0]),) or bool((labels < 0).all()):
         return None
     return labels
+
+
+def read_latents(batch: Any) -> Tensor:
+    """The latents of a batch: what its samples were made from.
+
+    Args:
+        batch: (views, labels, latents), or a dictionary with "latents".
+
+    Returns:
+        Tensor (N, K), untouched; those of the first view.
+
+    Raises:
+        TypeError: the format is unknown.
+        ValueError: the batch has none.
+
+    Example:
+        >>> import torch
+        >>> read_latents((torch.zeros(3, 2), torch.arange(3), torch.ones(3, 7))).shape
+        torch.Size([3, 7])
+    """
+    views, _ = _split(batch)
+    is_triple = isinstance(batch, Sequence) and len(batch) == 3
+    latents = batch.get("latents") if isinstance(batch, Mapping) else batch[2] if is_triple else None
+    if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != len(views[0]):
+        raise ValueError(
+            "Expected latents (N, K) in the batch, found none; pass batches (views, labels, latents), "
+            "as LatentTreeDataModule makes them."
+        )
+    return latents
 
 
 # The views of a batch (A >= 1) and whatever stands where labels stand.
