@@ -1,8 +1,9 @@
-r"""Matrices with orthonormal columns: tangent projection and retractions of the Stiefel manifold.
+r"""Matrices with orthonormal columns: tangent projections and retractions of the Stiefel and Grassmann manifolds.
 
-The manifold is the set of W (H, D), H >= D, with :math:`W^\top W = I`. Every function is pure and takes
-leading batch dimensions. A training step is a tangent step followed by a retraction, or a plain step followed
-by `polar_retraction`: both follow the same gradient flow, that of the Euclidean metric.
+The Stiefel manifold is the set of W (H, D), H >= D, with :math:`W^\top W = I`; the Grassmann manifold is that of
+the subspaces which such columns span. Every function is pure and takes leading batch dimensions. A training step
+is a tangent step followed by a retraction, or a plain step followed by `polar_retraction`, which follows the same
+gradient flow as a `stiefel_tangent` step.
 
 References: A. Edelman, T. Arias, S. Smith, "The geometry of algorithms with orthogonality constraints", 1998;
 P.-A. Absil, R. Mahony, R. Sepulchre, "Optimization algorithms on matrix manifolds", 2008, sec. 4.1.1.
@@ -34,14 +35,60 @@ def stiefel_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
         >>> stiefel_tangent(weight, torch.tensor([[3.0], [4.0]])).tolist()
         [[0.0], [4.0]]
     """
-    _check_tall(weight, "weight")
-    if gradient.shape != weight.shape:
-        raise ValueError(
-            f"Expected `gradient` of the weight's shape {tuple(weight.shape)}, got {tuple(gradient.shape)}; "
-            "pass the gradient with respect to this weight."
-        )
+    _check_pair(weight, gradient)
     product = weight.mT @ gradient
     return gradient - weight @ (product + product.mT) / 2
+
+
+def grassmann_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
+    r"""Part of a matrix that is orthogonal to W's columns: the tangent space of the Grassmann manifold at span W.
+
+    .. math:: \xi = (I - W W^\top)\, G, \qquad W^\top \xi = 0
+
+    It leaves out the motions that rotate the columns within their span, and is zero for square W.
+
+    Args:
+        weight: W, shape (\*, H, D), orthonormal columns.
+        gradient: G, the shape of `weight`.
+
+    Returns:
+        The tangent matrix, shape (\*, H, D). O(H D^2) time.
+
+    Raises:
+        ValueError: If `weight` is not tall or the shapes differ.
+
+    Example:
+        >>> weight = torch.tensor([[1.0], [0.0]])
+        >>> grassmann_tangent(weight, torch.tensor([[3.0], [4.0]])).tolist()
+        [[0.0], [4.0]]
+    """
+    _check_pair(weight, gradient)
+    return gradient - weight @ (weight.mT @ gradient)
+
+
+def canonical_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
+    r"""Gradient of a function on the Stiefel manifold in its canonical metric.
+
+    .. math:: \xi = G - W\, G^\top W, \qquad W^\top \xi + \xi^\top W = 0
+
+    Motions within the span of the columns count double beside `stiefel_tangent`. Not a projection.
+
+    Args:
+        weight: W, shape (\*, H, D), orthonormal columns.
+        gradient: G, the shape of `weight`.
+
+    Returns:
+        The tangent matrix, shape (\*, H, D). O(H D^2) time.
+
+    Raises:
+        ValueError: If `weight` is not tall or the shapes differ.
+
+    Example:
+        >>> canonical_tangent(torch.eye(2), torch.tensor([[0.0, 2.0], [0.0, 0.0]])).tolist()
+        [[0.0, 2.0], [-2.0, 0.0]]
+    """
+    _check_pair(weight, gradient)
+    return gradient - weight @ (gradient.mT @ weight)
 
 
 def qr_retraction(matrix: Tensor) -> Tensor:
@@ -127,6 +174,15 @@ def orthogonality_drift(weight: Tensor) -> Tensor:
     precise = weight.double()
     identity = torch.eye(weight.shape[-1], dtype=torch.float64, device=weight.device)
     return torch.linalg.matrix_norm(precise.mT @ precise - identity, ord=2)
+
+
+def _check_pair(weight: Tensor, gradient: Tensor) -> None:
+    _check_tall(weight, "weight")
+    if gradient.shape != weight.shape:
+        raise ValueError(
+            f"Expected `gradient` of the weight's shape {tuple(weight.shape)}, got {tuple(gradient.shape)}; "
+            "pass the gradient with respect to this weight."
+        )
 
 
 def _check_tall(matrix: Tensor, name: str) -> None:

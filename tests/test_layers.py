@@ -12,6 +12,7 @@ PURE = [
     "metrics",
     "probes",
     "networks",
+    "flows",
     "manifolds.py",
     "distributed.py",
     "frozen_network.py",

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from lightning_ssl_theory.manifolds import (
+    canonical_tangent,
+    grassmann_tangent,
     orthogonality_drift,
     polar_retraction,
     qr_retraction,
@@ -46,6 +48,27 @@ def test_tangent_is_the_orthogonal_projection(shape: tuple[int, ...]) -> None:
     # The same space, parametrised: W times a skew matrix, plus what is orthogonal to W's columns.
     skew = (weight.mT @ gradient - gradient.mT @ weight) / 2
     assert_close(tangent, weight @ skew + gradient - weight @ (weight.mT @ gradient), **EXACT)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_grassmann_tangent_is_the_orthogonal_projection(shape: tuple[int, ...]) -> None:
+    weight, gradient, other = orthonormal(*shape), draw(*shape), draw(*shape)
+    tangent, direction = grassmann_tangent(weight, gradient), grassmann_tangent(weight, other)
+    assert_close(weight.mT @ tangent, eye(tangent) * 0, **EXACT)  # horizontal
+    assert_close(grassmann_tangent(weight, tangent), tangent, **EXACT)  # idempotence
+    assert_close(((gradient - tangent) * direction).sum(), draw().mul(0), **EXACT)  # the rest is vertical
+    assert_close(stiefel_tangent(weight, tangent), tangent, **EXACT)  # a Stiefel tangent too
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_canonical_tangent_is_the_gradient_in_the_canonical_metric(shape: tuple[int, ...]) -> None:
+    weight, gradient, other = orthonormal(*shape), draw(*shape), draw(*shape)
+    tangent, direction = canonical_tangent(weight, gradient), stiefel_tangent(weight, other)
+    product = weight.mT @ tangent
+    assert_close(product, -product.mT, **EXACT)
+    # <xi, D>_c = tr(xi^T (I - W W^T / 2) D) = tr(G^T D) for every tangent D
+    metric = (tangent * (direction - weight @ (weight.mT @ direction) / 2)).sum()
+    assert_close(metric, (gradient * direction).sum(), **EXACT)
 
 
 def test_tangent_by_hand() -> None:
@@ -121,7 +144,9 @@ def test_drift_by_hand() -> None:
     assert orthogonality_drift(torch.stack([weight, 2 * weight])).tolist() == [0.75, 3.0]
 
 
-@pytest.mark.parametrize("function", [*RETRACTIONS, lambda w: stiefel_tangent(w, w)])
+@pytest.mark.parametrize(
+    "function", [*RETRACTIONS, lambda w: stiefel_tangent(w, w), lambda w: grassmann_tangent(w, w)]
+)
 def test_rejects_wide_matrices(function) -> None:
     with pytest.raises(ValueError, match=r"of shape \(\*, H, D\) with H >= D, got \(2, 3\); pass matrices"):
         function(torch.ones(2, 3))
