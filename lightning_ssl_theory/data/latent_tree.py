@@ -186,7 +186,7 @@ class _TreeSamples(EpochDataset):
     def __len__(self) -> int:
         return -(-self._num_samples // self._batch_size)
 
-    def __getitem__(self, index: int) -> TreeBatch:
+    def __getitem__(self, index: int) -> TreeBatch:  # type: ignore[override]
         start = index * self._batch_size
         stop = min(start + self._batch_size, self._num_samples)
         uniforms = torch.cat(list(self._chunks(start, stop)))

@@ -35,7 +35,7 @@ class LatentSelectivityValues(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    count: Tensor  # (M, 2), samples by the value of the latent
+    samples: Tensor  # (M, 2), samples by the value of the latent
     feature_sum: Tensor  # (2, M, G), likewise
     square_sum: Tensor  # (M, G)
     positive_count: Tensor  # (M, G)
@@ -88,7 +88,7 @@ class LatentSelectivity(SumMetric):
         2.0
     """
 
-    count: Tensor
+    samples: Tensor
     feature_sum: Tensor
     square_sum: Tensor
     positive_count: Tensor
@@ -100,7 +100,7 @@ class LatentSelectivity(SumMetric):
         self.num_latents, self.group_size = num_latents, group_size
         nodes = (num_latents, group_size)
         self._declare_sums(
-            count=(num_latents, 2), feature_sum=(2, *nodes), square_sum=nodes, positive_count=nodes
+            samples=(num_latents, 2), feature_sum=(2, *nodes), square_sum=nodes, positive_count=nodes
         )
 
     def update(self, features: Tensor, latents: Tensor) -> None:
@@ -119,7 +119,7 @@ class LatentSelectivity(SumMetric):
         Returns:
             LatentSelectivityValues in float64.
         """
-        return _compute(_Sums(self.count, self.feature_sum, self.square_sum, self.positive_count))
+        return _compute(_Sums(self.samples, self.feature_sum, self.square_sum, self.positive_count))
 
 
 def lucky_nodes(alignment: Tensor, is_active: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def _update(features: Tensor, latents: Tensor) -> _Sums:
 
 
 def _compute(sums: _Sums) -> LatentSelectivityValues:
-    zeros, ones = sums.count.unsqueeze(2).unbind(1)  # (M, 1) each
+    zeros, ones = sums.samples.unsqueeze(2).unbind(1)  # (M, 1) each
     num_samples = (zeros + ones)[0]
     mean_zero, mean_one = sums.feature_sum[0] / zeros, sums.feature_sum[1] / ones
     gap = mean_one - mean_zero

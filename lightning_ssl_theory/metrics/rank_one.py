@@ -30,7 +30,7 @@ class RankOneValues(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    count: Tensor  # (M, 2), samples by the value of the latent
+    samples: Tensor  # (M, 2), samples by the value of the latent
     first_sum: Tensor  # (2, M, F), first views, likewise
     second_sum: Tensor  # (M, F)
     product_sum: Tensor  # (M, F, F)
@@ -83,7 +83,7 @@ class RankOne(SumMetric):
         1.0
     """
 
-    count: Tensor
+    samples: Tensor
     first_sum: Tensor
     second_sum: Tensor
     product_sum: Tensor
@@ -94,7 +94,7 @@ class RankOne(SumMetric):
         check_size(num_inputs, "num_inputs")
         self.num_latents, self.num_inputs = num_latents, num_inputs
         self._declare_sums(
-            count=(num_latents, 2),
+            samples=(num_latents, 2),
             first_sum=(2, num_latents, num_inputs),
             second_sum=(num_latents, num_inputs),
             product_sum=(num_latents, num_inputs, num_inputs),
@@ -117,7 +117,7 @@ class RankOne(SumMetric):
         Returns:
             RankOneValues in float64.
         """
-        return _compute(_Sums(self.count, self.first_sum, self.second_sum, self.product_sum))
+        return _compute(_Sums(self.samples, self.first_sum, self.second_sum, self.product_sum))
 
 
 def _update(first: Tensor, second: Tensor, latents: Tensor) -> _Sums:
@@ -142,7 +142,7 @@ def _update(first: Tensor, second: Tensor, latents: Tensor) -> _Sums:
 
 
 def _compute(sums: _Sums) -> RankOneValues:
-    zeros, ones = sums.count.unsqueeze(2).unbind(1)
+    zeros, ones = sums.samples.unsqueeze(2).unbind(1)
     direction = (sums.first_sum[1] / ones - sums.first_sum[0] / zeros) / 2
     num_samples = (zeros + ones)[0]
     means = sums.first_sum.sum(0).unsqueeze(2) * sums.second_sum.unsqueeze(1) / num_samples**2

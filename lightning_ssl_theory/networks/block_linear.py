@@ -28,6 +28,7 @@ class BlockLinear(nn.Conv1d):
         ValueError: If a number is not positive.
 
     Example:
+        >>> import torch
         >>> layer = BlockLinear(2, 1, 1, bias=False)
         >>> _ = nn.init.constant_(layer.weight[1], 3.0), nn.init.constant_(layer.weight[0], 2.0)
         >>> layer(torch.tensor([[1.0, 1.0]])).tolist()

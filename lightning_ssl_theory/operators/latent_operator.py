@@ -32,7 +32,7 @@ class LatentOperatorNorms(NamedTuple):
 class ConnectionSums(NamedTuple):
     """Connections of one level, summed over the samples of either root."""
 
-    count: Tensor
+    samples: Tensor
     """Samples by the value of the root (2,)."""
     total: Tensor
     """Sums of K_mu^T (2, M, n_L, P_mu)."""
@@ -90,11 +90,11 @@ def latent_operator_norms(sums: ConnectionSums) -> LatentOperatorNorms:
     Raises:
         ValueError: If one value of the root has no sample.
     """
-    if not bool((sums.count > 0).all()):
+    if not bool((sums.samples > 0).all()):
         raise ValueError(
-            f"Expected samples of both roots, got {sums.count.tolist()} of 0 and 1; pass more samples."
+            f"Expected samples of both roots, got {sums.samples.tolist()} of 0 and 1; pass more samples."
         )
-    count = sums.count.double()
+    count = sums.samples.double()
     zero, one = sums.total.double() / count[:, None, None, None]
     share = count / count.sum()
     gap = (one - zero) * share.prod().sqrt()
