@@ -8,22 +8,20 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_views
-from lightning_ssl_theory.distributed import all_sum, failing_together
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum
 from lightning_ssl_theory.operators import (
-    NetworkTrace,
+    LayerChoice,
+    PairwiseObjective,
+    Spectrum,
     covariance_scalars,
-    effective_rank,
-    gradient_prediction,
-    rademacher_probes,
+    covariance_spectra,
     resolve_layers,
-    signal_spectrum,
-    trace_network,
 )
-from lightning_ssl_theory.operators.gradient_prediction import PairwiseObjective
+from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 
 from .diagnostic import Diagnostic
-from .tapped_layers import as_names, network_output
+from .tapped_layers import network_output
 
 
 class CovarianceOperators(Diagnostic):
@@ -31,28 +29,36 @@ class CovarianceOperators(Diagnostic):
 
     Logs, for each layer, `covariance/<layer>/`:
 
-    - `trace` of OP_l, with `trace_stderr` over random probes: how strongly what survives augmentation drives it;
+    - `trace` of OP_l: how strongly what survives augmentation drives it;
     - `signal_ratio`: tr OP / (tr OP + tr OP^aug), in [0, 1];
     - `growth_rate`: w^T OP w / ||w||^2; under L_simp d ln||w|| / dt is twice it;
+    - `frobenius_norm` of OP_l;
+    - each of these with its error over the random probes, `<quantity>_stderr`, where there is one;
     - `residual`, `cosine`: theory's prediction of the gradient of the loss in use against the true gradient, with
       BatchNorm's statistics held; only for losses with `pair_weight`, on the loss's own (normalised) output;
-    - for `spectra_layers`, `eigenvalue_1` … and `effective_rank`, from all unit probes.
+    - for `spectra_layers`, `eigenvalue_1` …, `weight_cosine`, the cosine between the weight and the span of their
+      eigenvectors, and, where all eigenvalues are computed, `effective_rank`.
 
-    A look costs one forward and `num_probes` + 2 backward passes over its samples, and one more for each output where
-    spectra are asked for; what crosses ranks is as many gradients.
+    A look costs one forward and `num_probes` + 3 backward passes over its samples (one more forward pass where the
+    memory budget asks for chunks) and the sums of per-sample gradients; what crosses ranks is as many gradients.
 
     Args:
-        layers: Dotted paths of Linear, Conv1d and Conv2d layers; all that the output depends on by default.
+        layers: Dotted paths, patterns ("backbone.layer4.*") and types (nn.Conv2d) of Linear, Conv1d, Conv2d and
+            normalisation layers; every Linear and Conv layer that the output depends on by default.
         output: What to call; `embed` where the module has it, else `forward`, by default.
         loss: The pairwise loss to predict; the module's `loss` where it has a `pair_weight`, by default.
-        num_probes: m random probes for the trace, the ratio and the growth; `None` for all n_L unit probes (exact).
+        num_probes: m random probes for the trace, the ratio and the norm; `None` for all n_L unit probes (exact).
         num_samples: Most samples in a look, over all ranks.
-        spectra_layers: Small layers whose spectrum is wanted.
+        spectra_layers: Layers whose spectrum is wanted, chosen like `layers`.
         num_eigenvalues: How many eigenvalues are logged.
-        estimator: "plugin" (the look's samples and views are the population) or "unbiased".
+        estimator: "plugin" (the look's samples and views are the population) or "unbiased"; spectra are the plug-in's.
         precision: Floating type of a look.
+        memory_budget: Bytes that a chunk of samples may take.
         seed: Of the probes, together with the step: a resumed run draws the same.
         **kwargs: See `Diagnostic`.
+
+    Attributes:
+        spectra: Eigenpairs of the last look, by layer.
 
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
     Networks", 2020, Theorems 3 and 4.
@@ -63,16 +69,17 @@ class CovarianceOperators(Diagnostic):
 
     def __init__(
         self,
-        layers: Sequence[str] | None = None,
+        layers: Sequence[LayerChoice] | LayerChoice | None = None,
         *,
         output: Callable[[Tensor], Tensor] | None = None,
         loss: PairwiseObjective | None = None,
         num_probes: int | None = 4,
         num_samples: int | None = 256,
-        spectra_layers: Sequence[str] = (),
+        spectra_layers: Sequence[LayerChoice] | LayerChoice = (),
         num_eigenvalues: int = 8,
         estimator: Estimator = "plugin",
         precision: Literal["float32", "float64"] = "float32",
+        memory_budget: int = MEMORY_BUDGET,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -90,15 +97,16 @@ class CovarianceOperators(Diagnostic):
                 f"Expected `precision` float32 or float64, got {precision}; half is too coarse here."
             )
         check_estimator(estimator)
-        self._layers = None if layers is None else as_names(layers)
+        self._layers, self._spectra_layers = layers, spectra_layers
         self._output, self._loss, self._num_probes, self._seed = output, loss, num_probes, seed
-        self._spectra_layers, self._num_eigenvalues = as_names(spectra_layers), num_eigenvalues
+        self._num_eigenvalues, self._memory_budget = num_eigenvalues, memory_budget
         self._estimator, self._dtype = estimator, getattr(torch, precision)
         self._views: Tensor | None = None
+        self.spectra: dict[str, Spectrum] = {}
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
-        return {"layers": self._layers} | super().identity()
+        return {"layers": repr(self._layers)} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if a layer is unknown or of another type, or there is none."""
@@ -129,53 +137,46 @@ class CovarianceOperators(Diagnostic):
         """Scalars of every layer, and spectra, over all ranks."""
         views, self._views = self._views, None
         assert views is not None
-        num_views = views.shape[1]
-        layers = None if self._layers is None else list(dict.fromkeys(self._layers + self._spectra_layers))
-        with torch.inference_mode(False), torch.enable_grad():
-            with failing_together():
-                trace = trace_network(
-                    pl_module,
-                    views.flatten(0, 1),
-                    layers,
-                    output=self._output or network_output(pl_module),
-                    all_sum=all_sum,
-                )
-            return (
-                self._scalars(trace, num_views, trainer.global_step)
-                | self._prediction(trace, num_views, pl_module)
-                | self._spectra(trace, num_views)
-            )
+        return self._scalars(views, trainer.global_step, pl_module) | self._spectra(views, pl_module)
 
-    def _scalars(self, trace: NetworkTrace, num_views: int, step: int) -> dict[str, float | Tensor]:
-        outputs = trace.outputs
-        if self._num_probes is None:
-            probes = torch.eye(outputs.shape[1])
-        else:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
-            probes = rademacher_probes(self._num_probes, outputs.shape[1], generator=generator)
+    def _scalars(self, views: Tensor, step: int, pl_module: LightningModule) -> dict[str, float | Tensor]:
+        loss: Any = self._loss or getattr(pl_module, "loss", None)
         found = covariance_scalars(
-            trace,
-            probes.to(outputs),
-            num_views=num_views,
-            is_exact=self._num_probes is None,
+            pl_module,
+            views,
+            self._layers,
+            num_probes=self._num_probes,
+            loss=loss if hasattr(loss, "pair_weight") else None,
             estimator=self._estimator,
+            output=self._output or network_output(pl_module),
+            memory_budget=self._memory_budget,
+            generator=torch.Generator().manual_seed(self._seed * 1_000_003 + step),
             all_sum=all_sum,
         )
-        return {f"{name}/{key}": value for name, s in found.items() for key, value in s._asdict().items()}
+        return {
+            f"{name}/{key}": value
+            for name, scalars in found.items()
+            for key, value in scalars._asdict().items()
+            if value is not None and value.isfinite()
+        }
 
-    def _prediction(
-        self, trace: NetworkTrace, num_views: int, pl_module: LightningModule
-    ) -> dict[str, float | Tensor]:
-        loss: Any = self._loss or getattr(pl_module, "loss", None)
-        if not hasattr(loss, "pair_weight"):
-            return {}
-        found = gradient_prediction(trace, loss, num_views=num_views)
-        return {f"{name}/{key}": value for name, q in found.items() for key, value in q._asdict().items()}
-
-    def _spectra(self, trace: NetworkTrace, num_views: int) -> dict[str, float | Tensor]:
+    def _spectra(self, views: Tensor, pl_module: LightningModule) -> dict[str, float | Tensor]:
         values: dict[str, float | Tensor] = {}
-        for name, spectrum in signal_spectrum(trace, self._spectra_layers, num_views=num_views).items():
-            top = spectrum[: self._num_eigenvalues]
-            values |= {f"{name}/eigenvalue_{k}": value for k, value in enumerate(top, start=1)}
-            values[f"{name}/effective_rank"] = effective_rank(spectrum)
+        self.spectra = covariance_spectra(
+            pl_module,
+            views,
+            self._spectra_layers,
+            num_eigenvalues=self._num_eigenvalues,
+            output=self._output or network_output(pl_module),
+            memory_budget=self._memory_budget,
+            all_sum=all_sum,
+            all_gather_rows=all_gather_rows,
+        )
+        for name, spectrum in self.spectra.items():
+            values |= {
+                f"{name}/eigenvalue_{k}": value for k, value in enumerate(spectrum.eigenvalues, start=1)
+            }
+            values[f"{name}/weight_cosine"] = spectrum.weight_cosine
+            if spectrum.effective_rank is not None:
+                values[f"{name}/effective_rank"] = spectrum.effective_rank
         return values

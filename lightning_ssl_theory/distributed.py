@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 AllSum = Callable[[Tensor], Tensor]
+AllGatherRows = Callable[[Tensor], Tensor]
 """Sums a tensor over the ranks: `identity`, `all_sum` or `all_sum_with_grad`."""
 
 

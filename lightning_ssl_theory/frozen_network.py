@@ -4,6 +4,7 @@ The pass runs on detached parameters and cloned buffers (`torch.func.functional_
 compiled code, dropout off, modes and random states restored. It is what every diagnostic looks through.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from lightning_ssl_theory.distributed import AllSum, identity
 
 Tap = Callable[[nn.Module, Tensor, Tensor], Tensor | None]
 """Called with a layer, its input and its output; a tensor that it returns goes on in place of the output."""
+
+BatchStatistics = dict[tuple[str, int], tuple[Tensor, Tensor]]
+"""Mean and variance (C,) that a BatchNorm layer uses, by the layer's path and the number of its call in a pass."""
 
 
 def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -47,7 +51,7 @@ def frozen_call(
     state: Mapping[str, Tensor] | None = None,
     output: Callable[[Tensor], Tensor] | None = None,
     taps: Mapping[str, Tap] | None = None,
-    hold_batch_statistics: bool = False,
+    batch_statistics: BatchStatistics | None = None,
     all_sum: AllSum = identity,
 ) -> Tensor:
     """Run a network once; its parameters, buffers, gradients, modes and the random state stay as they are.
@@ -58,27 +62,27 @@ def frozen_call(
         state: Parameters and buffers to use instead of the network's, by name; see `network_state`.
         output: What to call, for example a bound method of `model`; `model` itself by default.
         taps: Functions that see the input and the output of a layer, by the layer's dotted path.
-        hold_batch_statistics: Whether BatchNorm layers in training mode use the statistics of this very batch, of
-            all ranks, as constants. Otherwise, and in evaluation mode, they use their running statistics.
+        batch_statistics: Makes BatchNorm layers in training mode use statistics of a batch, as constants: those in
+            the dictionary, or else those of this very batch, of all ranks, which are put into it. Without it, and
+            in evaluation mode, they use their running statistics.
         all_sum: Sum over ranks, for those statistics.
 
     Returns:
         The output, with a graph where `state` requires gradients.
-
-    Raises:
-        ValueError: If a tapped layer runs more than once.
     """
     state = network_state(model, inputs.dtype) if state is None else state
     inputs = inputs.clone() if inputs.is_inference() else inputs
     network = _Output(model, output or model)
     named = {f"model.{name}": value for name, value in state.items()}
-    held = [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None)
-    ]
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_hook(_once(name, tap)) for name, tap in (taps or {}).items()]
-    if hold_batch_statistics:
-        handles += [module.register_forward_hook(_hold_statistics(all_sum)) for module in held]
+    handles = []
+    if batch_statistics is not None:  # before the taps, which see what goes on
+        handles += [
+            module.register_forward_hook(_hold_statistics(name, batch_statistics, all_sum))
+            for name, module in modules.items()
+            if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        ]
+    handles += [modules[name].register_forward_hook(_as_hook(tap)) for name, tap in (taps or {}).items()]
     try:
         with (
             preserved_random_state(inputs.device),
@@ -121,6 +125,8 @@ def layer_features(
 
     def tap(name: str) -> Tap:
         def keep(_: nn.Module, __: Tensor, outputs: Tensor) -> None:
+            if name in features:
+                raise second_input(name)
             features[name] = pooled(outputs, name).clone()
 
         return keep
@@ -178,19 +184,16 @@ class _Output(nn.Module):
         return self._output[0](inputs)
 
 
-def _once(name: str, tap: Tap) -> Callable[..., Tensor | None]:
-    calls: list[None] = []
+def second_input(name: str) -> ValueError:
+    """The error about a tapped layer that runs more than once in a pass."""
+    return ValueError(
+        f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
+        "leave shared layers out of `layers`."
+    )
 
-    def hook(layer: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> Tensor | None:
-        if calls:
-            raise ValueError(
-                f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
-                "leave shared layers out of `layers`."
-            )
-        calls.append(None)
-        return tap(layer, args[0], outputs)
 
-    return hook
+def _as_hook(tap: Tap) -> Callable[..., Tensor | None]:
+    return lambda layer, args, outputs: tap(layer, args[0], outputs)
 
 
 @contextmanager
@@ -205,14 +208,21 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _hold_statistics(all_sum: AllSum) -> Callable[..., Tensor]:
+def _hold_statistics(name: str, statistics: BatchStatistics, all_sum: AllSum) -> Callable[..., Tensor]:
+    calls = itertools.count()
+
     def hook(layer: _BatchNorm, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
-        inputs = args[0].detach()
-        dims = [dim for dim in range(inputs.ndim) if dim != 1]
-        count = all_sum(inputs.new_tensor(inputs.numel() / inputs.shape[1]))
-        mean = all_sum(inputs.sum(dims)) / count
-        centred = inputs - mean.reshape(-1, *[1] * (inputs.ndim - 2))
-        variance = all_sum(centred.square().sum(dims)) / count
-        return F.batch_norm(args[0], mean, variance, layer.weight, layer.bias, False, 0.0, layer.eps)
+        key = (name, next(calls))
+        if key not in statistics:
+            statistics[key] = _mean_and_variance(args[0].detach(), all_sum)
+        return F.batch_norm(args[0], *statistics[key], layer.weight, layer.bias, False, 0.0, layer.eps)
 
     return hook
+
+
+def _mean_and_variance(inputs: Tensor, all_sum: AllSum) -> tuple[Tensor, Tensor]:
+    dims = [dim for dim in range(inputs.ndim) if dim != 1]
+    count = all_sum(inputs.new_tensor(inputs.numel() / inputs.shape[1]))
+    mean = all_sum(inputs.sum(dims)) / count
+    centred = inputs - mean.reshape(-1, *[1] * (inputs.ndim - 2))
+    return mean, all_sum(centred.square().sum(dims)) / count

@@ -64,14 +64,14 @@ def assert_unchanged(before, after, path=""):
         assert before == after, path
 
 
-@pytest.mark.parametrize("hold_batch_statistics", [False, True])
-def test_nothing_changes(hold_batch_statistics):
+@pytest.mark.parametrize("batch_statistics", [None, {}])
+def test_nothing_changes(batch_statistics):
     model, inputs = network(), torch.randn(7, 5)
     model[3].eval()  # modes differ between the modules
     model[5].weight.requires_grad_(False)
     model(inputs).sum().backward()
     before = everything(model)
-    frozen_call(model, inputs, hold_batch_statistics=hold_batch_statistics, taps={"0": lambda *_: None})
+    frozen_call(model, inputs, batch_statistics=batch_statistics, taps={"0": lambda *_: None})
     assert_unchanged(before, everything(model))
     model[1](torch.randn(4, 6))  # and such changes would be seen
     with pytest.raises(AssertionError, match=r"tensors/1\.running_mean"):
@@ -86,7 +86,7 @@ def test_nothing_changes_when_the_pass_breaks():
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        frozen_call(model, inputs, taps={"4": broken}, hold_batch_statistics=True)
+        frozen_call(model, inputs, taps={"4": broken}, batch_statistics={})
     assert_unchanged(before, everything(model))
 
 
@@ -101,19 +101,35 @@ def test_held_statistics_are_those_of_the_batch(shape):
     nn.init.normal_(norm.weight)
     inputs = torch.randn(shape) + 3
     expected = deepcopy(norm)(inputs)
-    assert_close(frozen_call(norm, inputs, hold_batch_statistics=True), expected)
+    assert_close(frozen_call(norm, inputs, batch_statistics={}), expected)
     norm.eval()  # a layer that the user has frozen stays with its running statistics
-    assert_close(frozen_call(norm, inputs, hold_batch_statistics=True), norm(inputs))
+    assert_close(frozen_call(norm, inputs, batch_statistics={}), norm(inputs))
     bare = nn.BatchNorm1d(6, affine=False, track_running_stats=False).eval()
     rows = torch.randn(5, 6)
-    assert_close(frozen_call(bare, rows, hold_batch_statistics=True), bare(rows))
+    assert_close(frozen_call(bare, rows, batch_statistics={}), bare(rows))
+
+
+def test_statistics_of_one_pass_hold_in_another_call_by_call():
+    norm, statistics = nn.BatchNorm1d(2), {}
+    first, second = torch.randn(8, 2) + 3, 2 * torch.randn(8, 2)
+
+    def twice(x):
+        return norm(x) + norm(x.square())
+
+    expected = frozen_call(norm, first, output=twice, batch_statistics=statistics)
+    assert list(statistics) == [("", 0), ("", 1)]
+    assert_close(statistics["", 0][0], first.mean(0))
+    assert_close(statistics["", 1][1], first.square().var(0, unbiased=False))
+    assert_close(frozen_call(norm, first[:3], output=twice, batch_statistics=statistics), expected[:3])
+    own = frozen_call(norm, second, output=twice, batch_statistics={})
+    assert not torch.allclose(own, frozen_call(norm, second, output=twice, batch_statistics=statistics))
 
 
 def test_held_statistics_are_constants_of_the_graph():
     norm = nn.BatchNorm1d(2)
     inputs = torch.randn(5, 2)
     shift = torch.zeros(2, requires_grad=True)
-    output = frozen_call(norm, inputs, output=lambda x: norm(x + shift), hold_batch_statistics=True)
+    output = frozen_call(norm, inputs, output=lambda x: norm(x + shift), batch_statistics={})
     (gradient,) = torch.autograd.grad(output.sum(), shift)
     # through the statistics of the batch the gradient would be zero
     assert_close(gradient, 5 / (inputs.var(0, unbiased=False) + norm.eps).sqrt())
@@ -126,7 +142,7 @@ def test_held_statistics_are_summed_over_ranks():
     mean = (inputs.sum(0) + others[1]) / 12
     others.append((2 * inputs - mean).square().sum(0))
     sums = iter(others)
-    found = frozen_call(norm, inputs, hold_batch_statistics=True, all_sum=lambda tensor: tensor + next(sums))
+    found = frozen_call(norm, inputs, batch_statistics={}, all_sum=lambda tensor: tensor + next(sums))
     expected = deepcopy(norm)(torch.cat([inputs, 2 * inputs]))[:6]
     assert_close(found, expected)
 

@@ -3,37 +3,56 @@
 from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
 from lightning_ssl_theory.operators.covariance_operators import covariance_operators, half_squared_distances
-from lightning_ssl_theory.operators.covariance_scalars import CovarianceScalars, covariance_scalars
+from lightning_ssl_theory.operators.covariance_scalars import covariance_scalars
+from lightning_ssl_theory.operators.covariance_spectra import (
+    SpectrumCost,
+    covariance_spectra,
+    spectrum_cost,
+)
 from lightning_ssl_theory.operators.effective_rank import effective_rank
-from lightning_ssl_theory.operators.gradient_prediction import PredictionQuality, gradient_prediction
-from lightning_ssl_theory.operators.layer_names import find_module, resolve_layers
+from lightning_ssl_theory.operators.latent_operator import (
+    ConnectionSums,
+    LatentOperatorNorms,
+    connection_sums,
+    latent_operator_norms,
+)
+from lightning_ssl_theory.operators.layer_names import LayerChoice, find_module, resolve_layers
 from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace, trace_network
+from lightning_ssl_theory.operators.output_cotangents import PairwiseObjective
 from lightning_ssl_theory.operators.pair_coefficients import laplacian, pair_coefficients
 from lightning_ssl_theory.operators.probes import rademacher_probes
-from lightning_ssl_theory.operators.signal_spectrum import signal_spectrum
-from lightning_ssl_theory.operators.weight_maps import patches, sample_gradients, view_gram, weight_map
+from lightning_ssl_theory.operators.sample_gradients import sample_gradients
+from lightning_ssl_theory.operators.scalar_estimates import CovarianceScalars
+from lightning_ssl_theory.operators.spectrum import Spectrum
+from lightning_ssl_theory.operators.weight_maps import patches, weight_map
 
 __all__ = [
+    "ConnectionSums",
     "Connections",
     "CovarianceOperator",
     "CovarianceScalars",
+    "LatentOperatorNorms",
+    "LayerChoice",
     "LayerTrace",
     "NetworkTrace",
-    "PredictionQuality",
+    "PairwiseObjective",
+    "Spectrum",
+    "SpectrumCost",
+    "connection_sums",
     "covariance_operators",
     "covariance_scalars",
+    "covariance_spectra",
     "effective_rank",
     "find_module",
-    "gradient_prediction",
     "half_squared_distances",
     "laplacian",
+    "latent_operator_norms",
     "pair_coefficients",
     "patches",
     "rademacher_probes",
     "resolve_layers",
     "sample_gradients",
-    "signal_spectrum",
+    "spectrum_cost",
     "trace_network",
-    "view_gram",
     "weight_map",
 ]

@@ -12,19 +12,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.operators.weight_maps import (
-    cotangents,
-    patches,
-    sample_gradients,
-    weight_map,
-)
+from lightning_ssl_theory.operators.sample_gradients import sample_gradients
+from lightning_ssl_theory.operators.weight_maps import cotangents, patches, weight_map
 
 
 class Connections:
     """K u_1, …, K u_m of S views, as a linear map with its transpose.
 
     Args:
-        layer: The layer, a Linear, Conv1d or Conv2d.
+        layer: A supported layer.
         inputs: What the layer saw, (S, ...).
         deltas: Gradients of <u_c, f_L> with respect to the layer's output, (m, S, ...).
     """

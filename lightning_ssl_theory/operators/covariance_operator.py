@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.effective_rank import effective_rank
-from lightning_ssl_theory.operators.probes import standard_error
+from lightning_ssl_theory.operators.standard_errors import mean_error
 
 MAX_EXACT_SIZE = 8192
 
@@ -53,7 +53,7 @@ class CovarianceOperator:
         """Standard error of the trace over random probes; zero for an exact operator, NaN for a single probe."""
         if self._is_exact:
             return self._coefficients.new_zeros(())
-        return standard_error(self._probe_traces())
+        return mean_error(self._probe_traces())
 
     def frobenius_norm(self) -> Tensor:
         """The Frobenius norm, a scalar; from pairs of different probes where the probes are random.

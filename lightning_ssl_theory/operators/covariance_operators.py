@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
-from lightning_ssl_theory.operators.layer_trace import NetworkTrace, trace_network
+from lightning_ssl_theory.operators.layer_names import LayerChoice
+from lightning_ssl_theory.operators.layer_trace import NetworkTrace, check_finite_outputs, trace_network
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
 from lightning_ssl_theory.operators.probes import rademacher_probes
 
@@ -22,7 +23,7 @@ PairWeight = Callable[[Tensor], Tensor]
 def covariance_operators(
     model: nn.Module,
     views: Tensor,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[LayerChoice] | LayerChoice | None = None,
     pair_weight: PairWeight | None = None,
     num_probes: int | None = None,
     *,
@@ -44,7 +45,8 @@ def covariance_operators(
         model: A network; BatchNorm layers in training mode use the batch's own statistics, held constant, those in
             evaluation mode their running ones; dropout is off. Nothing of the model is changed.
         views: A views of N samples, (N, A, *input), floating; they decide the arithmetic's precision.
-        layers: Dotted paths of Linear, Conv1d or Conv2d layers; all that the output depends on by default.
+        layers: Dotted paths, patterns and types; see `resolve_layers`. All Linear, Conv1d and Conv2d layers that the
+            output depends on by default.
         pair_weight: xi as a function of the matrix r, (N, N) -> (N, N), for example a loss's `pair_weight`.
         num_probes: `None` for the exact operators (n_L backward passes), m for estimates from m random probes.
         estimator: "plugin" (the views are the population, 1/N) or "unbiased" (THEORY's U, for an infinite one).
@@ -69,6 +71,7 @@ def covariance_operators(
     num_samples, num_views = check_views(views)
     trace = trace_network(model, views.flatten(0, 1), layers, output=output)
     outputs = trace.outputs
+    check_finite_outputs(outputs)
     if num_probes is None:
         probes = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
     else:
@@ -96,7 +99,7 @@ def layer_connections(trace: NetworkTrace, probes: Tensor) -> dict[str, Connecti
     """The connections of every traced layer for probes of shape (m, n_L); m backward passes."""
     deltas: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
     for probe in probes:
-        for name, delta in trace.backward(probe.expand_as(trace.outputs))[0].items():
+        for name, delta in trace.backward(probe.expand_as(trace.outputs)).items():
             deltas[name].append(delta)
     return {
         name: Connections(seen.layer, seen.inputs, torch.stack(deltas[name]))

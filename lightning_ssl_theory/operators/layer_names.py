@@ -1,11 +1,15 @@
-"""Layers named by their dotted path, with near names when one is unknown."""
+"""Layers chosen by their dotted path, by a pattern or by their type, with near names when one is unknown."""
 
 import difflib
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lightning_ssl_theory.operators.weight_maps import SUPPORTED
+from lightning_ssl_theory.operators.weight_maps import DENSE, SUPPORTED
+
+LayerChoice = str | type[nn.Module]
+"""A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
@@ -31,30 +35,80 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def resolve_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str]:
+def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice | None) -> list[str]:
     """The paths of the layers that a covariance operator is asked for.
 
     Args:
         model: The module to look in.
-        layers: Dotted paths, or `None` for every Linear, Conv1d and Conv2d with a weight of its own.
+        layers: Dotted paths, patterns and types, one or several; `None` for every Linear, Conv1d and Conv2d with a
+            weight of its own. Patterns and types choose among the layers that have a covariance operator.
 
     Returns:
-        The paths, in the order asked for or in the order of `model.named_modules()`.
+        The paths, each once, in the order asked for and within it in the order of `model.named_modules()`.
 
     Raises:
-        ValueError: If a path is unknown or its layer is of a type without covariance operator.
+        ValueError: If a path is unknown, its layer is of a type without covariance operator or without a weight of
+            its own, or a pattern or type chooses nothing.
     """
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            owners.setdefault(id(parameter), []).append(name)
+    candidates = {
+        name: module for name, module in model.named_modules() if _refusal(name, module, owners) is None
+    }
     if layers is None:
-        return [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, SUPPORTED) and "weight" in module._parameters
-        ]
-    for name in layers:
-        module = find_module(model, name)
-        if not isinstance(module, SUPPORTED):
-            raise ValueError(
-                f"Expected layer {name!r} to be a Linear, Conv1d or Conv2d, got {type(module).__name__}; "
-                "name a layer with such a weight."
-            )
-    return list(layers)
+        return [name for name, module in candidates.items() if isinstance(module, DENSE)]
+    found: dict[str, None] = {}
+    for choice in [layers] if isinstance(layers, str | type) else layers:
+        if isinstance(choice, str) and not set("*?[") & set(choice):
+            refusal = _refusal(choice, find_module(model, choice), owners)
+            if refusal is not None:
+                raise ValueError(refusal)
+            found[choice] = None
+        else:
+            found |= dict.fromkeys(_matching(model, choice, candidates))
+    return list(found)
+
+
+def _matching(model: nn.Module, choice: LayerChoice, candidates: dict[str, nn.Module]) -> list[str]:
+    if isinstance(choice, str):
+        found = [name for name in candidates if fnmatchcase(name, choice)]
+        wanted = f"the pattern {choice!r}"
+    else:
+        found = [name for name, module in candidates.items() if isinstance(module, choice)]
+        wanted = f"the type {choice.__name__}"
+    if not found:
+        names = ", ".join(map(repr, list(candidates)[:5])) or "none"
+        raise ValueError(
+            f"Expected {wanted} to choose a layer of {type(model).__name__}, it chooses none; "
+            f"layers with a covariance operator are, among others, {names}."
+        )
+    return found
+
+
+def _refusal(name: str, module: nn.Module, owners: dict[int, list[str]]) -> str | None:
+    # Why a layer has no covariance operator.
+    if not isinstance(module, SUPPORTED):
+        return (
+            f"Expected layer {name!r} to be a Linear, Conv1d, Conv2d or normalisation layer, got "
+            f"{type(module).__name__}; name a layer with such a weight."
+        )
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return (
+            f"Expected layer {name!r} to hold its weight as a parameter, found none or a computed one; "
+            "leave layers without one, or with parametrizations, out of `layers`."
+        )
+    if hasattr(weight, "device_mesh") or (isinstance(module, nn.Linear) and weight.ndim != 2):
+        return (
+            f"Expected layer {name!r} to hold its whole weight, found a part of it of shape {tuple(weight.shape)}; "
+            "use a strategy that does not shard parameters, or leave the layer out of `layers`."
+        )
+    sharing = [owner for owner in owners[id(weight)] if owner != name]
+    if sharing:
+        return (
+            f"Expected layer {name!r} to have its weight for itself, it shares it with {sharing[0]!r}; "
+            "leave both out of `layers`."
+        )
+    return None

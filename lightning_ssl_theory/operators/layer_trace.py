@@ -11,8 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.frozen_network import Tap, frozen_call, network_state
-from lightning_ssl_theory.operators.layer_names import resolve_layers
+from lightning_ssl_theory.frozen_network import (
+    BatchStatistics,
+    Tap,
+    frozen_call,
+    network_state,
+    second_input,
+)
+from lightning_ssl_theory.operators.layer_names import LayerChoice, resolve_layers
+from lightning_ssl_theory.operators.normalized_inputs import normalized_inputs
+from lightning_ssl_theory.operators.weight_maps import per_output
 
 
 class LayerTrace(NamedTuple):
@@ -21,7 +29,7 @@ class LayerTrace(NamedTuple):
     Attributes:
         weight: The layer's weight, a leaf of the graph.
         layer: The module.
-        inputs: Its input, detached, (S, ...).
+        inputs: Its input, detached, (S, ...); of a normalisation layer the input normalised.
         outputs: Its output, in the graph, (S, ...).
     """
 
@@ -33,12 +41,10 @@ class LayerTrace(NamedTuple):
     @property
     def linear_outputs(self) -> Tensor:
         """The outputs without the bias, detached: the part that is linear in the weight."""
-        outputs = self.outputs.detach()
-        bias = self.layer._parameters["bias"]
+        outputs, bias = self.outputs.detach(), self.layer._parameters.get("bias")
         if bias is None:
             return outputs
-        trailing = 0 if isinstance(self.layer, nn.Linear) else outputs.ndim - 2
-        return outputs - bias.detach().to(outputs.dtype).reshape(-1, *[1] * trailing)
+        return outputs - per_output(self.layer, bias.detach().to(outputs.dtype), outputs.ndim)
 
 
 class NetworkTrace(NamedTuple):
@@ -47,34 +53,39 @@ class NetworkTrace(NamedTuple):
     outputs: Tensor
     layers: dict[str, LayerTrace]
 
-    def backward(self, cotangents: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Pull per-sample cotangents of the outputs back to the layers' outputs and weights.
+    def backward(self, cotangents: Tensor) -> dict[str, Tensor]:
+        """Pull per-sample cotangents of the outputs back to the layers' outputs.
 
         Args:
             cotangents: (S, n_L).
 
         Returns:
-            For each layer the gradients with respect to its output, (S, ...), and, summed over samples, with
-            respect to its weight. One backward pass for all layers.
+            For each layer the gradients with respect to its output, (S, ...). One backward pass for all layers,
+            without the gradients of any weight.
         """
-        traces = self.layers.values()
-        targets = [t.outputs for t in traces] + [t.weight for t in traces]
+        targets = [layer.outputs for layer in self.layers.values()]
         found = torch.autograd.grad(
             self.outputs, targets, cotangents, retain_graph=True, materialize_grads=True
         )
-        names = list(self.layers)
-        return dict(zip(names, found[: len(names)], strict=True)), dict(
-            zip(names, found[len(names) :], strict=True)
+        return dict(zip(self.layers, found, strict=True))
+
+    def weight_gradients(self, cotangents: Tensor) -> dict[str, Tensor]:
+        """Pull per-sample cotangents of the outputs, (S, n_L), back to the layers' weights, summed over samples."""
+        targets = [layer.weight for layer in self.layers.values()]
+        found = torch.autograd.grad(
+            self.outputs, targets, cotangents, retain_graph=True, materialize_grads=True
         )
+        return dict(zip(self.layers, found, strict=True))
 
 
 @torch.inference_mode(False)
 def trace_network(
     model: nn.Module,
     inputs: Tensor,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[LayerChoice] | LayerChoice | None = None,
     *,
     output: Callable[[Tensor], Tensor] | None = None,
+    batch_statistics: BatchStatistics | None = None,
     all_sum: AllSum = identity,
 ) -> NetworkTrace:
     """Run the network once and remember each layer's input and output.
@@ -82,25 +93,33 @@ def trace_network(
     Args:
         model: Any module that holds the layers; nothing of it is changed.
         inputs: (S, *input); their floating type is the precision of the pass.
-        layers: Dotted module paths; `None` means every supported layer that the pass reaches.
+        layers: Which layers, see `resolve_layers`; `None` means every Linear, Conv1d and Conv2d that the pass
+            reaches once.
         output: What to call, for example a bound method of `model`; `model` itself by default.
+        batch_statistics: BatchNorm's statistics of an earlier pass, to be used again; see `frozen_call`.
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
     Returns:
         The trace. Time and memory of one forward pass with its graph.
 
     Raises:
-        ValueError: If a layer is unknown, is not reached, sees more than one input or has a computed weight, or
-            if the output is not of shape (S, n_L), without a gradient or not finite.
+        ValueError: If a layer is unknown or refused, is not reached or sees more than one input, or if the output is
+            not of shape (S, n_L) or without a gradient.
     """
     names = resolve_layers(model, layers)
     state = network_state(model, inputs.dtype)
-    weights = {name: _weight_leaf(state, name) for name in names}
+    weights = {name: state[f"{name}.weight" if name else "weight"].requires_grad_() for name in names}
     seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+    shared: set[str] = set()
+    statistics = {} if batch_statistics is None else batch_statistics
 
     def tap(name: str) -> Tap:
         def keep(layer: nn.Module, layer_inputs: Tensor, outputs: Tensor) -> Tensor:
-            seen[name] = (layer, layer_inputs.detach(), outputs)
+            if name in seen:
+                if layers is not None:
+                    raise second_input(name)
+                shared.add(name)
+            seen[name] = (layer, normalized_inputs(name, layer, layer_inputs.detach(), statistics), outputs)
             return outputs.clone()  # an in-place activation that follows changes the clone only
 
         return keep
@@ -112,7 +131,7 @@ def trace_network(
             state=state,
             output=output,
             taps={name: tap(name) for name in names},
-            hold_batch_statistics=True,
+            batch_statistics=statistics,
             all_sum=all_sum,
         )
     missing = [name for name in names if name not in seen]
@@ -121,34 +140,29 @@ def trace_network(
             f"Expected the forward pass to reach layer {missing[0]!r}, it did not; "
             "name layers that the output depends on."
         )
-    _check_outputs(outputs, len(inputs))
-    reached = [name for name in names if name in seen]
+    check_outputs(outputs, len(inputs))
+    if not outputs.requires_grad:
+        raise ValueError(
+            "Expected the output to depend on a traced layer with a gradient, it does not; "
+            "name other `layers`, or pass `output=` without torch.no_grad."
+        )
+    reached = [name for name in names if name in seen and name not in shared]
     return NetworkTrace(outputs, {name: LayerTrace(weights[name], *seen[name]) for name in reached})
 
 
-def _weight_leaf(state: dict[str, Tensor], layer: str) -> Tensor:
-    weight = state.get(f"{layer}.weight" if layer else "weight")
-    if weight is None:
-        raise ValueError(
-            f"Expected layer {layer!r} to hold its weight as a parameter, found a computed one; "
-            "leave layers with parametrizations out of `layers`."
-        )
-    return weight.requires_grad_()
-
-
-def _check_outputs(outputs: Tensor, num_rows: int) -> None:
+def check_outputs(outputs: Tensor, num_rows: int) -> None:
+    """Raise ValueError unless a network's outputs are of shape (num_rows, n_L)."""
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != num_rows:
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(
             f"Expected the network's output of shape (N, D) with N = {num_rows}, got {found}; "
             "pass `output=` that flattens or pools."
         )
-    if not outputs.requires_grad:
-        raise ValueError(
-            "Expected the output to depend on a traced layer with a gradient, it does not; "
-            "name other `layers`, or pass `output=` without torch.no_grad."
-        )
-    if not outputs.isfinite().all():
+
+
+def check_finite_outputs(outputs: Tensor, all_sum: AllSum = identity) -> None:
+    """Raise ValueError, on all ranks, if a network's outputs are not finite on one of them."""
+    if all_sum((~outputs.isfinite()).any().int()):
         raise ValueError(
             "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the input."
         )

@@ -1,7 +1,5 @@
 """Random probes of the output space, the same on every rank for the same generator."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -27,10 +25,3 @@ def rademacher_probes(
             f"Expected `num_probes` of at least 1, got {num_probes}; use None for the exact operator."
         )
     return torch.randint(0, 2, (num_probes, num_outputs), generator=generator).float() * 2 - 1
-
-
-def standard_error(values: Tensor) -> Tensor:
-    """Standard error of the mean of one value a probe, (m,) -> scalar; NaN for a single probe."""
-    if len(values) < 2:
-        return values.new_full((), math.nan)
-    return values.std() / math.sqrt(len(values))

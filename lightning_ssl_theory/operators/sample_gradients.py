@@ -1,0 +1,127 @@
+r"""Sums and inner products of per-sample gradients of one layer, from their two factors.
+
+A per-sample gradient is a sum over output positions, `g = sum_p delta_p h_p^T`. Products of gradients follow either
+from the gradients themselves ("materialised") or from products of the factors at all pairs of positions ("ghost"):
+
+.. math:: \langle g, g'\rangle = \sum_{pq} (\delta_p\cdot\delta'_q)(h_p\cdot h'_q)
+
+References: G. Rochette, A. Manoel, E. Tramel, "Efficient per-example gradient computations in convolutional neural
+networks", 2019; X. Li, F. Tramèr, P. Liang, T. Hashimoto, "Large language models can be strong differentially private
+learners", 2022 (the ghost norm).
+"""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ssl_theory.operators.weight_directions import WeightDirections
+from lightning_ssl_theory.operators.weight_maps import cotangents, patches
+
+MEMORY_COST = 8
+"""Multiplications in the time of which one number is written and read again."""
+
+
+def sample_gradients(layer: nn.Module, inputs: Tensor, deltas: Tensor) -> Tensor:
+    """Per-sample gradients of `<delta, z>` with respect to the weight, in the order of `weight.reshape(-1)`.
+
+    Args:
+        layer: A supported layer.
+        inputs: The layer's input, (S, ...).
+        deltas: Gradients with respect to the layer's output, (S, ...).
+
+    Returns:
+        (S, P): one row a sample. Memory O(S P).
+    """
+    return (cotangents(layer, deltas) @ patches(layer, inputs).mT).reshape(len(inputs), -1)
+
+
+class GradientProducts(NamedTuple):
+    """Products of the gradients g_ia of the A views of n samples, for one cotangent of every view.
+
+    Attributes:
+        gram: <g_ia, g_ib>, (n, A, A).
+        total: Sum of g_ia over samples and views, (P,).
+        sketch: <g_ia, phi_k> for r random weight vectors, (n, A, r).
+    """
+
+    gram: Tensor
+    total: Tensor
+    sketch: Tensor
+
+
+class GradientFactors:
+    """What one layer saw of the views of n samples, ready to be multiplied with what comes back.
+
+    Args:
+        layer: A supported layer.
+        inputs: What it saw, (n A, ...), the views of a sample next to each other.
+        num_views: A.
+        directions: The random weight vectors.
+        num_cotangents: How often `products` will be called, for the choice of the cheaper way.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        inputs: Tensor,
+        num_views: int,
+        directions: WeightDirections,
+        *,
+        num_cotangents: int = 1,
+    ) -> None:
+        self._layer, self._num_views, self._directions = layer, num_views, directions
+        self._seen = patches(layer, inputs)  # (n A, G, F, L)
+        self._num_cotangents = num_cotangents
+
+    def products(self, delta: Tensor) -> GradientProducts:
+        """Everything that scalars need, by the cheaper way.
+
+        Args:
+            delta: Gradients with respect to the layer's output, (n A, ...).
+
+        Returns:
+            The products. Time O(n A L O F) for L positions, O outputs and F inputs of an output in each group.
+        """
+        sent = cotangents(self._layer, delta)  # (n A, G, O, L)
+        return self._ghost(sent) if self.is_ghost_cheaper(sent.shape[2]) else self._materialised(sent)
+
+    def is_ghost_cheaper(self, fan_out: int) -> bool:
+        """Whether products at all pairs of positions cost less than writing the gradients down."""
+        fan_in, positions = self._seen.shape[2:]
+        size = self._num_views * positions
+        by_positions = size * size * (fan_out + fan_in / self._num_cotangents)
+        return by_positions < MEMORY_COST * self._num_views * fan_in * fan_out
+
+    def _materialised(self, sent: Tensor) -> GradientProducts:
+        rows = (sent @ self._seen.mT).flatten(1)  # (n A, P)
+        views = rows.unflatten(0, (-1, self._num_views))
+        sketch = (rows @ self._directions.dense).unflatten(0, (-1, self._num_views))
+        return GradientProducts(views @ views.mT, rows.sum(0), sketch)
+
+    def _ghost(self, sent: Tensor) -> GradientProducts:
+        positions = self._seen.shape[3]
+        kernel = (self._seen_kernel * self._kernel(sent)).sum(1)  # (n, A L, A L)
+        views = kernel.unflatten(2, (-1, positions)).unflatten(1, (-1, positions)).sum((2, 4))
+        projected = torch.einsum("rgo,sgol->sgrl", self._directions.left, sent)
+        sketch = (projected * self._seen_projected).sum((1, 3)).unflatten(0, (-1, self._num_views))
+        total = sent.permute(1, 2, 0, 3).flatten(2) @ self._seen_positions
+        return GradientProducts(views, total.flatten(), sketch)
+
+    @cached_property
+    def _seen_kernel(self) -> Tensor:
+        return self._kernel(self._seen)
+
+    @cached_property
+    def _seen_projected(self) -> Tensor:
+        return torch.einsum("rgf,sgfl->sgrl", self._directions.right, self._seen)
+
+    @cached_property
+    def _seen_positions(self) -> Tensor:
+        return self._seen.permute(1, 0, 3, 2).flatten(1, 2)  # (G, n A L, F)
+
+    def _kernel(self, factor: Tensor) -> Tensor:
+        # products of a factor at all pairs of positions of a sample's views: (n A, G, F, L) -> (n, G, A L, A L)
+        joined = factor.unflatten(0, (-1, self._num_views)).movedim(1, -2).flatten(-2)
+        return joined.mT @ joined

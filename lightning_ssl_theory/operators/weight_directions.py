@@ -1,0 +1,49 @@
+"""Random vectors in the space of a layer's weights, the same on every rank and for every chunk of samples."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ssl_theory.operators.weight_maps import grouped_shape
+
+
+class WeightDirections:
+    """r random vectors phi of signs with E[phi phi^T] = I, drawn when they are first asked for.
+
+    Args:
+        layer: The layer.
+        num_directions: r.
+        seed: Of the draw.
+        like: A tensor of the wanted type and device.
+    """
+
+    def __init__(self, layer: nn.Module, num_directions: int, *, seed: int, like: Tensor) -> None:
+        self._shape, self._num_directions = grouped_shape(layer), num_directions
+        self._seed, self._like = seed, like
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """(P, r), all signs independent."""
+        groups, fan_out, fan_in = self._shape
+        return self._signs(0, groups * fan_out * fan_in, self._num_directions)
+
+    @cached_property
+    def left(self) -> Tensor:
+        """(r, G, O): with `right`, the factors of r vectors left * right, whose signs are pairwise independent."""
+        return self._signs(1, self._num_directions, *self._shape[:2])
+
+    @cached_property
+    def right(self) -> Tensor:
+        """(r, G, F)."""
+        groups, _, fan_in = self._shape
+        return self._signs(2, self._num_directions, groups, fan_in)
+
+    def _signs(self, stream: int, *shape: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self._seed + stream)
+        num_signs = torch.Size(shape).numel()
+        octets = torch.randint(0, 256, (-(-num_signs // 8), 1), generator=generator, dtype=torch.uint8)
+        bits = octets.to(self._like.device).bitwise_right_shift(
+            torch.arange(8, dtype=torch.uint8, device=self._like.device)
+        )
+        return (bits.bitwise_and(1).flatten()[:num_signs].to(self._like.dtype) * 2 - 1).reshape(shape)
