@@ -109,8 +109,7 @@ class LatentTreeDataModule(LightningDataModule):
         """
         batch_size, num_samples = self.hparams["batch_size"], self.hparams["num_samples"]
         samples = self._samples(num_samples // batch_size * batch_size, first=0)
-        sampler = EpochSampler(samples, num_replicas=distributed.world_size(), rank=distributed.rank())
-        sampler.shuffle = False  # the samples are independent already, and so each step is a run of them
+        sampler = _BatchesInOrder(samples, num_replicas=distributed.world_size(), rank=distributed.rank())
         if len(sampler) == 0:
             raise ValueError(
                 f"Expected `num_samples` for a batch of {batch_size} on each of {sampler.num_replicas} processes, "
@@ -162,6 +161,17 @@ class LatentTreeDataModule(LightningDataModule):
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
         )
+
+
+# Batches of independent samples need no shuffling, so each step is a run of samples.
+class _BatchesInOrder(EpochSampler):
+    def __init__(self, dataset: EpochDataset, *, num_replicas: int, rank: int) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank)
+        self.shuffle = False
+
+    # lazy: a loader with processes asks for two iterators and uses one, which must not count as two epochs
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
 
 
 # Item i is the i-th batch.
