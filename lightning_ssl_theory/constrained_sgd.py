@@ -1,4 +1,4 @@
-"""Gradient descent on matrices with orthonormal columns, as a plain torch optimizer."""
+"""Gradient descent on matrices under a constraint, as a plain torch optimizer."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -8,10 +8,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.manifolds import polar_retraction, qr_retraction, stiefel_tangent
+from lightning_ssl_theory.manifolds import (
+    grassmann_tangent,
+    polar_retraction,
+    qr_retraction,
+    stiefel_tangent,
+)
 
-Constraint = Literal["stiefel", "polar", "none"]
-"""How a step keeps W^T W = I, or that it does not."""
+Constraint = Literal["grassmann", "stiefel", "polar", "frobenius", "none"]
+"""What a step keeps: W^T W = I in three ways, the Frobenius norm, or nothing."""
 
 
 def check_constraint(constraint: str) -> None:
@@ -31,19 +36,23 @@ def check_constraint(constraint: str) -> None:
 
 
 class ConstrainedSGD(Optimizer):
-    r"""Gradient descent that keeps every matrix on the Stiefel manifold, without momentum.
+    r"""Gradient descent that keeps every matrix within its constraint, without momentum.
 
     ==========  ==================================================================================
     constraint  step from W with gradient G
     ==========  ==================================================================================
+    "grassmann" QR retraction of :math:`W - lr\,(G - W W^\top G)`
     "stiefel"   QR retraction of :math:`W - lr\,(G - W\,\mathrm{sym}(W^\top G))`
     "polar"     polar projection of :math:`W - lr\,G`
+    "frobenius" :math:`W - lr\,G`, scaled down to the Frobenius norm of orthonormal columns
     "none"      :math:`W - lr\,G`
     ==========  ==================================================================================
 
-    The first two follow the same flow as lr goes to 0; its time is the sum of the learning rates. A matrix
-    with fewer rows than columns (the weight of an `nn.Linear` that narrows) gets orthonormal rows. There is
-    no state beside the weights. A step costs O(H D^2) time a matrix.
+    The first three keep orthonormal columns. As lr goes to 0, "stiefel" and "polar" follow the same flow and
+    "grassmann" its own; their time is the sum of the learning rates. "frobenius" keeps
+    :math:`\|W\|_F^2 \le \min(H, D)`, which does not prevent collapse. A matrix with fewer rows than columns (the
+    weight of an `nn.Linear` that narrows) gets orthonormal rows. There is no state beside the weights. A step
+    costs O(H D^2) time a matrix.
 
     Args:
         params: Matrices of dtype float32 or float64 (any tensors with "none"), or groups of them.
@@ -108,9 +117,18 @@ def _moved(weight: Tensor, gradient: Tensor, lr: float, constraint: Constraint) 
         return weight - lr * gradient
     if weight.shape[0] < weight.shape[1]:
         return _moved(weight.mT, gradient.mT, lr, constraint).mT
+    if constraint == "frobenius":
+        return _into_ball(weight - lr * gradient)
     if constraint == "polar":
         return polar_retraction(weight - lr * gradient)
-    return qr_retraction(weight - lr * stiefel_tangent(weight, gradient))
+    tangent = grassmann_tangent if constraint == "grassmann" else stiefel_tangent
+    return qr_retraction(weight - lr * tangent(weight, gradient))
+
+
+# The nearest matrix (H, D) whose Frobenius norm is at most that of one with orthonormal columns, sqrt(D).
+def _into_ball(matrix: Tensor) -> Tensor:
+    radius = matrix.shape[1] ** 0.5
+    return matrix * (radius / torch.linalg.matrix_norm(matrix).clamp(min=radius))
 
 
 def _check_matrix(parameter: Tensor) -> None:

@@ -12,7 +12,7 @@ from lightning_ssl_theory.losses.trace import TraceLoss
 from lightning_ssl_theory.manifolds import orthogonality_drift
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
-CONSTRAINED = ["stiefel", "polar"]
+CONSTRAINED = ["grassmann", "stiefel", "polar"]
 
 
 def orthonormal_parameter(rows: int, columns: int, dtype: torch.dtype = torch.float64) -> nn.Parameter:
@@ -27,9 +27,9 @@ def stepped(weight: Tensor, gradient: Tensor, lr: float, constraint: str) -> Ten
 
 
 def numpy_step(weight: np.ndarray, gradient: np.ndarray, lr: float, constraint: str) -> np.ndarray:
-    if constraint == "stiefel":
+    if constraint in ("grassmann", "stiefel"):
         product = weight.T @ gradient
-        gradient = gradient - weight @ (product + product.T) / 2
+        gradient = gradient - weight @ (product + (product.T if constraint == "stiefel" else product)) / 2
         # Q of the QR decomposition with positive signs, from the Cholesky factor of the Gram matrix.
         moved = weight - lr * gradient
         return moved @ np.linalg.inv(np.linalg.cholesky(moved.T @ moved).T)
@@ -58,6 +58,18 @@ def test_wide_weight_moves_as_its_transpose(constraint: str) -> None:
     weight, gradient = orthonormal_parameter(6, 3).detach(), torch.randn(6, 3, dtype=torch.float64)
     wide = stepped(weight.mT.contiguous(), gradient.mT.contiguous(), 0.1, constraint)
     assert_close(wide.mT, stepped(weight, gradient, 0.1, constraint), rtol=0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
+def test_frobenius_steps_are_plain_within_the_ball_and_scaled_outside(shape: tuple[int, int]) -> None:
+    weight, gradient = torch.randn(2, *shape, dtype=torch.float64)
+    weight *= 3**0.5 / weight.norm()
+    inward, outward = stepped(weight, weight, 0.1, "frobenius"), stepped(weight, -gradient, 0.1, "frobenius")
+    assert_close(inward, 0.9 * weight)
+    moved = weight + 0.1 * gradient
+    if moved.norm() < 3**0.5:
+        moved, outward = weight - 0.1 * gradient, stepped(weight, gradient, 0.1, "frobenius")
+    assert_close(outward, moved * 3**0.5 / moved.norm())
 
 
 def test_without_constraint_it_is_plain_gradient_descent() -> None:
@@ -140,7 +152,7 @@ def trained_product(
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINED)
-def test_small_steps_follow_the_stiefel_flow_and_not_the_grassmann_flow(constraint: str) -> None:
+def test_small_steps_follow_one_flow_and_not_the_other(constraint: str) -> None:
     network = TwoLayerNetwork(6, 9, 3).double()
     centres = torch.randn(30, 6, dtype=torch.float64) * torch.linspace(1.2, 0.4, 6, dtype=torch.float64)
     views = [centres + 0.3 * torch.randn_like(centres) for _ in range(2)]
@@ -149,7 +161,8 @@ def test_small_steps_follow_the_stiefel_flow_and_not_the_grassmann_flow(constrai
     q0 = (network.output.weight @ network.hidden.weight).detach() @ eigenvectors
     time = 0.3
     expected, other = (
-        integrate(flow, q0.numpy(), eigenvalues.numpy(), time) for flow in (stiefel_flow, grassmann_flow)
+        integrate(flow, q0.numpy(), eigenvalues.numpy(), time)
+        for flow in (stiefel_flow, grassmann_flow)[:: -1 if constraint == "grassmann" else 1]
     )
     errors = []
     for lr in (4e-3, 2e-3):
@@ -167,7 +180,7 @@ def test_rejects_learning_rates(lr: float) -> None:
 
 
 def test_rejects_unknown_constraints() -> None:
-    message = "Expected `constraint` to be one of stiefel, polar, none, got 'orthogonal'; choose one"
+    message = "Expected `constraint` to be one of grassmann, stiefel, polar, frobenius, none, got 'orthogonal'; choose one"
     with pytest.raises(ValueError, match=message):
         check_constraint("orthogonal")
     with pytest.raises(ValueError, match=message):

@@ -6,18 +6,26 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.constrained_sgd import ConstrainedSGD, Constraint, check_constraint
+from lightning_ssl_theory.constrained_sgd import ConstrainedSGD
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.trace import TraceLoss
+from lightning_ssl_theory.modules.orthogonal_constraint import (
+    OrthogonalConstraint,
+    OrthogonalMap,
+    optimizer_constraint,
+    parametrize_orthogonal,
+    spectral_scale,
+)
 from lightning_ssl_theory.modules.view_pairs import mean_parts
 from lightning_ssl_theory.networks.activations import ActivationName
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
 
 class OrthogonalSSL(LightningModule):
-    r"""Two layers f(x) = W_2^T phi(W_1 x), trained by gradient descent on matrices with orthonormal columns.
+    r"""Two layers f(x) = W_2^T phi(W_1 x), trained by gradient descent under a constraint on its weights.
 
     The loss is the mean over all pairs of views of a batch in any format of
     :mod:`lightning_ssl_theory.data.batch`; images are flattened. A flow's time is the sum of the learning
@@ -33,11 +41,13 @@ class OrthogonalSSL(LightningModule):
         hidden_features: H, at least D and Z.
         out_features: Z.
         activation: phi.
-        constraint: "stiefel" (tangent step and retraction), "polar" (plain step and projection) or "none".
+        constraint: "grassmann", "stiefel", "polar" or "parametrization", which keep the weights orthonormal,
+            "scaled_loss", "frobenius" or "none"; see `modules.orthogonal_constraint`.
         loss: Module with `parts(z1, z2)`, scalars that sum to the loss; by default `TraceLoss()`. No
             hyperparameter: pass it to `load_from_checkpoint` again.
         lr: Learning rate of plain gradient descent.
         max_norm: Where an unconstrained run stops; at the start the norm is sqrt(D + Z).
+        orthogonal_map: "cayley" or "matrix_exp", for "parametrization".
     """
 
     def __init__(
@@ -46,18 +56,21 @@ class OrthogonalSSL(LightningModule):
         hidden_features: int,
         out_features: int,
         activation: ActivationName = "identity",
-        constraint: Constraint = "stiefel",
+        constraint: OrthogonalConstraint = "stiefel",
         *,
         loss: nn.Module | None = None,
         lr: float = 0.1,
         max_norm: float = 1e3,
+        orthogonal_map: OrthogonalMap = "cayley",
     ) -> None:
         super().__init__()
-        check_constraint(constraint)
+        optimizer_constraint(constraint)  # a wrong name is to be known now
         check_positive(lr, "lr")
         check_positive(max_norm, "max_norm")
         self.save_hyperparameters(ignore=["loss"])
         self.network = TwoLayerNetwork(in_features, hidden_features, out_features, activation)
+        if constraint == "parametrization":
+            parametrize_orthogonal(self.network, orthogonal_map)
         self.loss = TraceLoss() if loss is None else loss
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +79,11 @@ class OrthogonalSSL(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all pairs of views."""
-        parts = mean_parts(self.loss, [self(view) for view in read_views(batch)])
+        with parametrize.cached():  # the weights are computed once for all views
+            parts = mean_parts(self.loss, [self(view) for view in read_views(batch)])
+            if self.hparams["constraint"] == "scaled_loss":
+                scale = spectral_scale(self.network.product())
+                parts = {name: scale * value for name, value in parts.items()}
         loss = torch.stack(list(parts.values())).sum()
         self.log("train/loss", loss, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in parts.items()})
@@ -82,9 +99,8 @@ class OrthogonalSSL(LightningModule):
 
     def configure_optimizers(self) -> ConstrainedSGD:
         """Returns gradient descent under the constraint."""
-        return ConstrainedSGD(
-            self.network.parameters(), self.hparams["lr"], constraint=self.hparams["constraint"]
-        )
+        constraint = optimizer_constraint(self.hparams["constraint"])
+        return ConstrainedSGD(self.network.parameters(), self.hparams["lr"], constraint=constraint)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step; without a constraint, the last one once the weights have reached `max_norm`."""

@@ -71,6 +71,10 @@ class TwoLayerNetwork(nn.Module):
             )
         return self.output(self.activation(self.hidden(inputs.flatten(1))))
 
+    def product(self) -> Tensor:
+        """The linear map W_2^T W_1 of both layers, shape (Z, D): with the identity as activation, the network."""
+        return self.output.weight @ self.hidden.weight
+
 
 def _check_widths(in_features: int, hidden_features: int, out_features: int) -> None:
     if min(in_features, hidden_features, out_features) < 1:

@@ -3,7 +3,7 @@
 import math
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from lightning_ssl_theory.data import DigitsDataModule
 from lightning_ssl_theory.losses import TraceLoss
 from lightning_ssl_theory.manifolds import orthogonality_drift
 from lightning_ssl_theory.modules import OrthogonalSSL
+from lightning_ssl_theory.modules.orthogonal_constraint import OrthogonalConstraint
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -45,7 +46,8 @@ class WatchDrift(Callback):
     largest, is_finite = 0.0, True
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        for weight in pl_module.network.parameters():
+        for layer in (pl_module.network.hidden, pl_module.network.output):
+            weight = layer.weight
             self.is_finite &= bool(weight.isfinite().all())
             self.largest = max(self.largest, orthogonality_drift(weight.detach()).item())
 
@@ -75,13 +77,24 @@ def test_effective_rank_by_hand() -> None:
     assert effective_rank(square * torch.tensor([1.0, 0.0])) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("constraint", ["stiefel", "polar"])
+ORTHONORMAL = ["grassmann", "stiefel", "polar", "parametrization"]
+
+
+@pytest.mark.parametrize("constraint", [*ORTHONORMAL, "scaled_loss"])
 def test_constraint_keeps_the_rank_on_digits(constraint: str) -> None:
     trainer, watch, _, rank = fit_digits(constraint, max_steps=120)
     assert trainer.global_step == 120
     assert rank > 0.8 * 4
-    assert watch.largest <= 1e-5
+    assert constraint == "scaled_loss" or watch.largest <= 1e-5
     assert trainer.callback_metrics["train/loss"] < -3.0  # it learned too: at the start the loss is near -0.5
+
+
+def test_frobenius_norms_do_not_keep_the_rank() -> None:
+    _, watch, model, rank = fit_digits("frobenius", max_steps=120)
+    assert rank < 1.1
+    assert watch.is_finite
+    for weight, size in ((model.network.hidden.weight, 64), (model.network.output.weight, 4)):
+        assert weight.square().sum().item() == pytest.approx(size, rel=1e-5)
 
 
 def test_without_constraint_the_rank_collapses_and_training_stops_at_the_norm_cap() -> None:
@@ -113,7 +126,7 @@ class FixedViews(DataLoader):
         )
 
 
-@pytest.mark.parametrize("constraint", ["stiefel", "polar", "none"])
+@pytest.mark.parametrize("constraint", get_args(OrthogonalConstraint))
 def test_a_resumed_run_equals_the_uninterrupted_one(constraint: str, tmp_path: Path) -> None:
     def trained(max_epochs: int, checkpoint: str | None = None) -> OrthogonalSSL:
         torch.manual_seed(3)
@@ -129,7 +142,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(constraint: str, tmp_path: P
     assert not torch.equal(half.network.hidden.weight, whole.network.hidden.weight)
     for name, weight in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], weight)
-        assert constraint == "none" or orthogonality_drift(weight) <= 1e-5
+    for layer in (resumed.network.hidden, resumed.network.output):
+        assert constraint not in ORTHONORMAL or orthogonality_drift(layer.weight.detach()) <= 1e-5
 
 
 def test_a_run_resumed_at_the_norm_cap_stops_again(tmp_path: Path) -> None:
@@ -223,7 +237,7 @@ def test_rejects_too_few_hidden_features() -> None:
 
 def test_rejects_settings() -> None:
     with pytest.raises(
-        ValueError, match="Expected `constraint` to be one of stiefel, polar, none, got 'grassman'"
+        ValueError, match=r"Expected `constraint` to be one of grassmann, .*, none, got 'grassman'"
     ):
         OrthogonalSSL(64, 64, 4, constraint="grassman")
     with pytest.raises(ValueError, match="Expected `activation` to be one of"):
