@@ -163,13 +163,14 @@ def _update(features: Tensor, latents: Tensor) -> _Sums:
     check_shape(features, "features", "N M *")
     check_latents(latents, len(features))
     num_latents = latents.shape[1]
-    if features[0:1].numel() % num_latents or features.ndim > 3:
+    size, rest = divmod(features.shape[1:].numel(), num_latents)
+    if rest or features.ndim > 3:
         raise ValueError(
             f"Expected `features` with the same number of neurons for each of {num_latents} latents, "
             f"got {tuple(features.shape)}; pass (N, M, G)."
         )
     check_finite(features, "features")
-    exact = to_float64(features).reshape(len(features), num_latents, -1)
+    exact = to_float64(features).reshape(len(features), num_latents, size)
     is_one = to_float64(latents.to(torch.float32))
     values = torch.stack([1 - is_one, is_one])
     return _Sums(

@@ -123,14 +123,15 @@ class RankOne(SumMetric):
 def _update(first: Tensor, second: Tensor, latents: Tensor) -> _Sums:
     check_latents(latents, len(first))
     num_latents = latents.shape[1]
-    if first.shape != second.shape or first.ndim not in (2, 3) or first[:1].numel() % num_latents:
+    size, rest = divmod(first.shape[1:].numel(), num_latents)
+    if first.shape != second.shape or first.ndim not in (2, 3) or rest:
         raise ValueError(
             f"Expected two views of shape (N, M, F) for {num_latents} latents, got {tuple(first.shape)} and "
             f"{tuple(second.shape)}; pass the activations of the children of every latent."
         )
     check_finite(first, "first")
     check_finite(second, "second")
-    f1, f2 = (to_float64(view).reshape(len(view), num_latents, -1) for view in (first, second))
+    f1, f2 = (to_float64(view).reshape(len(view), num_latents, size) for view in (first, second))
     is_one = to_float64(latents.to(torch.float32))
     values = torch.stack([1 - is_one, is_one])
     return _Sums(
