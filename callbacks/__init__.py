@@ -4,6 +4,7 @@ from .collapse_monitor import CollapseMonitor
 from .covariance_operators import CovarianceOperators
 from .diagnostic import Diagnostic
 from .feature_norm_monitor import FeatureNormMonitor
+from .latent_tree_monitor import LatentTreeMonitor
 from .linear_probe import LinearProbe
 from .neuron_selectivity import NeuronSelectivity
 from .orthogonality_monitor import OrthogonalityMonitor
@@ -13,6 +14,7 @@ __all__ = [
     "CovarianceOperators",
     "Diagnostic",
     "FeatureNormMonitor",
+    "LatentTreeMonitor",
     "LinearProbe",
     "NeuronSelectivity",
     "OrthogonalityMonitor",

@@ -21,6 +21,13 @@ from lightning_ssl_theory.metrics.feature_norms import (
     dictionary_coverage,
     feature_norms,
 )
+from lightning_ssl_theory.metrics.latent_selectivity import (
+    LatentSelectivity,
+    LatentSelectivityValues,
+    latent_selectivity,
+    lucky_nodes,
+)
+from lightning_ssl_theory.metrics.rank_one import RankOne, RankOneValues, rank_one
 from lightning_ssl_theory.metrics.selectivity import Selectivity, SelectivityValues, selectivity
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.metrics.uniformity import Uniformity, uniformity
@@ -34,6 +41,10 @@ __all__ = [
     "EffectiveRankValues",
     "FeatureNormValues",
     "FeatureNorms",
+    "LatentSelectivity",
+    "LatentSelectivityValues",
+    "RankOne",
+    "RankOneValues",
     "Selectivity",
     "SelectivityValues",
     "SumMetric",
@@ -43,6 +54,9 @@ __all__ = [
     "dictionary_coverage",
     "feature_effective_rank",
     "feature_norms",
+    "latent_selectivity",
+    "lucky_nodes",
+    "rank_one",
     "selectivity",
     "uniformity",
 ]

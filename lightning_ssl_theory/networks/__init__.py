@@ -1,8 +1,17 @@
 """Networks whose layers have names that are easy to write: backbones and projection heads."""
 
+from lightning_ssl_theory.networks.block_linear import BlockLinear
+from lightning_ssl_theory.networks.latent_tree_network import LatentTreeNetwork
 from lightning_ssl_theory.networks.mlp import MLP
 from lightning_ssl_theory.networks.resnet import ResNet
 from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
-__all__ = ["MLP", "ResNet", "SmallConvNet", "TwoLayerNetwork"]
+__all__ = [
+    "BlockLinear",
+    "LatentTreeNetwork",
+    "MLP",
+    "ResNet",
+    "SmallConvNet",
+    "TwoLayerNetwork",
+]
