@@ -169,6 +169,20 @@ selectivity/max | Largest selectivity | activation | linear
     The same for the most selective neuron.
 selectivity/max_z | Largest z-score | standard deviations | linear
     The clearest neuron, in standard deviations of the same quantity under shuffled labels.
+selectivity/normalized_correlation | Correlation with the latent | correlation | linear
+    Correlation of a latent with the best neuron of its group, before its activation; mean over a level.
+selectivity/latent_selectivity | Selectivity for the latent | activation | linear
+    Half the gap between the two values of a latent, for the best neuron of its group; mean over a level.
+selectivity/lucky_share | Lucky nodes that win | % | share
+    Latents whose best neuron is the one that theory picks before training; chance is one in a group.
+selectivity/rank_one_share | Rank one (Theorem 6) | % | share
+    Share of one direction in the covariance over roots of what a latent's group sees; theory says all.
+selectivity/rank_one_cosine | Direction (Theorem 6) | cosine | linear
+    Cosine of that direction and a_μ, the children's selectivity times their polarity; theory says 1.
+selectivity/operator_trace | Trace of a latent's operator | tr OP | log
+    How strongly contrast between the two roots drives the weights of a group; mean over a level.
+selectivity/operator_norm | Norm of a latent's operator | ‖OP‖_F | log
+    The same for the strongest directions.
 feature_norms/sparse_norm | Sparse norm | squared norm | log
     ‖MMᵀw‖², the part of the weights inside the dictionary M: the signal.
 feature_norms/dense_norm | Dense norm | squared norm | log
