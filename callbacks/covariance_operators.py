@@ -6,9 +6,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum
+from lightning_ssl_theory.filter_images import filter_images
 from lightning_ssl_theory.operators import (
     LayerChoice,
     PairwiseObjective,
@@ -22,6 +24,9 @@ from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_es
 
 from .diagnostic import Diagnostic
 from .tapped_layers import network_output
+
+MAX_EIGENVECTORS, MAX_FILTERS, MAX_WEIGHTS = 4, 16, 2**16
+"""What of the eigenvectors is drawn, and the largest layer whose eigenvectors a checkpoint keeps."""
 
 
 class CovarianceOperators(Diagnostic):
@@ -139,6 +144,22 @@ class CovarianceOperators(Diagnostic):
         assert views is not None
         return self._scalars(views, trainer.global_step, pl_module) | self._spectra(views, pl_module)
 
+    def pictures(self) -> dict[str, Tensor]:
+        """The leading eigenvectors of layers that look at pixels, a row of filters each."""
+        return {f"{name}/eigenvectors": _as_grid(vectors) for name, vectors in self._drawable().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values, and the eigenvectors of layers that look at pixels, from which a report draws them."""
+        return super().state_dict() | {"eigenvectors": self._drawable()}
+
+    def _drawable(self) -> dict[str, Tensor]:
+        return {
+            name: spectrum.eigenvectors[:MAX_EIGENVECTORS].float().cpu()
+            for name, spectrum in self.spectra.items()
+            if spectrum.eigenvectors[0].numel() <= MAX_WEIGHTS
+            and filter_images(spectrum.eigenvectors[0]) is not None
+        }
+
     def _scalars(self, views: Tensor, step: int, pl_module: LightningModule) -> dict[str, float | Tensor]:
         loss: Any = self._loss or getattr(pl_module, "loss", None)
         found = covariance_scalars(
@@ -180,3 +201,13 @@ class CovarianceOperators(Diagnostic):
             if spectrum.effective_rank is not None:
                 values[f"{name}/effective_rank"] = spectrum.effective_rank
         return values
+
+
+def _as_grid(vectors: Tensor) -> Tensor:
+    # a row a vector: zero as middle grey, the vector's largest entry as black or white
+    rows = []
+    for vector in vectors:
+        filters = filter_images(vector)
+        assert filters is not None
+        rows.append(0.5 + 0.5 * filters[:MAX_FILTERS] / filters.abs().max().clamp(min=1e-30))
+    return make_grid(torch.cat(rows), nrow=len(rows[0]), padding=1)

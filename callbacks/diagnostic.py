@@ -18,6 +18,7 @@ from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence
 from .chosen_rows import chosen_rows, rank_share
+from .pictures import log_pictures
 from .validation_loader import first_validation_loader
 
 
@@ -69,7 +70,7 @@ class Diagnostic(Callback):
         self._num_samples, self._strict, self._max_overhead = num_samples, strict, max_overhead
         self._read_batch = read_batch or (lambda batch: batch)
         self.values: dict[str, float] = {}
-        self._spent, self._started = 0.0, time.perf_counter()
+        self._spent, self._last_seconds, self._started = 0.0, 0.0, time.perf_counter()
         self._is_open, self._num_seen, self._look_seconds = False, 0, 0.0
         self._failure: str | None = None
         self._warned: set[str] = set()
@@ -92,6 +93,10 @@ class Diagnostic(Callback):
     @abstractmethod
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Values of the look by `<layer>/<quantity>`, reduced over all ranks; errors must be raised on all."""
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
+        return {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the arguments against the module before anything runs."""
@@ -215,11 +220,13 @@ class Diagnostic(Callback):
                 except (ValueError, TypeError) as error:
                     failure = str(error)
         self._spent += self._look_seconds
+        self._last_seconds = self._look_seconds
         if failure is not None:
             self._report(failure)
             return
         self.values = {f"{self.section}/{key}": float(value) for key, value in values.items()}
         _log(trainer, pl_module, self.values | self._overhead())
+        log_pictures(trainer, {f"{self.section}/{key}": image for key, image in self.pictures().items()})
 
     def _report(self, failure: str) -> None:
         if self._strict:
@@ -240,7 +247,9 @@ class Diagnostic(Callback):
     def _is_affordable(self) -> bool:
         if self._max_overhead is None:
             return True
-        is_spent = self._spent > self._max_overhead * (time.perf_counter() - self._started)
+        # a look is taken to cost what the last one did, so that the share stays below the bound after it
+        elapsed = time.perf_counter() - self._started + self._last_seconds
+        is_spent = self._spent + self._last_seconds > self._max_overhead * elapsed
         return not any_rank(is_spent and rank() == 0)
 
     @contextmanager

@@ -63,7 +63,7 @@ def covariance_spectra(
         >>> covariance_spectra(model, views, "", num_eigenvalues=1)[""].eigenvalues.tolist()
         [1.0]
     """
-    num_own, num_views = check_views(views)
+    num_own, _ = check_views(views)
     num_samples = int(all_sum(torch.tensor(num_own, device=views.device)))
     if num_samples < 2:
         raise ValueError(
@@ -115,8 +115,8 @@ def spectrum_cost(
 ) -> SpectrumCost:
     """What the spectrum of one layer costs, counted on one sample.
 
-    With c multiplications of all Linear and Conv layers from this one on, a backward pass takes c, and a weight gradient
-    P for each output position. The Gram way takes n_L backward passes and weight gradients of every view and
+    With c multiplications of all Linear and Conv layers from this one on, a backward pass takes c, and a weight
+    gradient P for each output position. The Gram way takes n_L backward passes and weight gradients of every view and
     O(min(P, N n_L)^2 max(P, N n_L)); Lanczos about 4 k + 20 products of 3 backward passes and 2 weight gradients.
 
     Args:

@@ -44,6 +44,13 @@ def output_derivative(trace: NetworkTrace, name: str) -> Callable[[Tensor], Tens
 
     The pull-back of a cotangent is linear in it; differentiating it once more pushes a change of the layer's output
     forward, with nothing but backward passes.
+
+    Args:
+        trace: A forward pass.
+        name: The layer's path.
+
+    Returns:
+        The function. One backward pass above the layer now, one for each call.
     """
     seen = trace.layers[name]
     cotangent = torch.zeros_like(trace.outputs).requires_grad_()

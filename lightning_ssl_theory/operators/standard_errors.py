@@ -12,7 +12,13 @@ from torch import Tensor
 
 
 def widening(num_values: int) -> float:
-    """Half the 97.5 % quantile of Student's t with `num_values` - 1 degrees of freedom; NaN for one value.
+    """What the standard error of a mean is multiplied by.
+
+    Args:
+        num_values: m.
+
+    Returns:
+        Half the 97.5 % quantile of Student's t with m - 1 degrees of freedom; NaN for one value.
 
     Example:
         >>> round(widening(4), 3), round(widening(1000), 3)

@@ -1,9 +1,9 @@
 r"""Layers as linear maps of their weight, and the factors of their per-sample gradients.
 
-Without its bias a linear, convolutional or normalisation layer is linear in its weight: `z = weight_map(layer)(W, h)`,
-where h is the layer's input, of a normalisation layer the normalised one. The gradient of `<delta, z>` for one sample is
-a sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the patches,
-hold every per-sample gradient.
+Without its bias a linear, convolutional or normalisation layer is linear in its weight: `z = weight_map(layer)(W, h)`
+with the layer's input h, of a normalisation layer the normalised one. The gradient of `<delta, z>` for one sample is a
+sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the patches, hold
+every per-sample gradient.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def weight_map(layer: nn.Module) -> WeightMap:
 
 
 def per_output(layer: nn.Module, values: Tensor, ndim: int) -> Tensor:
-    """One value an output feature or channel, shaped so that it broadcasts over the layer's output of `ndim` dimensions."""
+    """One value an output feature or channel, shaped to broadcast over the layer's output of `ndim` dimensions."""
     is_trailing = isinstance(layer, (nn.Linear, *FEATURE_SCALES))
     return values if is_trailing else values.reshape(-1, *[1] * (ndim - 2))
 

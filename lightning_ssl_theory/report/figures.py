@@ -27,9 +27,15 @@ def section_figures(run: Run, name: str) -> list[str]:
     for quantity, series in _grouped(run.section(name)):
         if quantity is not None and quantity.name == "eigenvalue_<k>":
             figures += _spectra(quantity, series, colours)
-        elif quantity is None or quantity.name != "trace_stderr" or not run.quantity(name, "trace"):
+        elif not _is_band(run, quantity):
             figures.append(_curves(run, series, colours))
     return figures
+
+
+def _is_band(run: Run, quantity: Quantity | None) -> bool:
+    if quantity is None or not quantity.name.endswith("_stderr"):
+        return False
+    return bool(run.quantity(quantity.section, quantity.name.removesuffix("_stderr")))
 
 
 def comparison_figure(series_of_run: dict[str, Series], colours: dict[str, int]) -> str:
@@ -64,6 +70,29 @@ def filter_figure(filters: Filters) -> str:
     legend = "" if filters.is_colour else " Orange is positive, blue negative."
     return (
         f'<figure class="wide"><p class="read" style="margin-top:0">{reading}{legend}</p>'
+        f'<div class="filters">{pictures}</div>'
+        f'<p class="note" style="margin-top:10px">{escape(filters.sentence)}</p></figure>'
+    )
+
+
+def eigenvector_figure(filters: Filters) -> str:
+    """Leading eigenvectors of a first layer's covariance operator, a row of filters each.
+
+    Args:
+        filters: The filters of every eigenvector, at least one picture.
+
+    Returns:
+        One <figure>.
+    """
+    pictures = "".join(
+        f'<img src="{uri}" alt="eigenvector {i}">' for i, uri in enumerate(filters.images, start=1)
+    )
+    reading = (
+        "The directions in which contrast drives the first layer hardest, as filters: compare them with the filters "
+        "themselves, which turn to them."
+    )
+    return (
+        f'<figure class="wide"><p class="read" style="margin-top:0">{reading}</p>'
         f'<div class="filters">{pictures}</div>'
         f'<p class="note" style="margin-top:10px">{escape(filters.sentence)}</p></figure>'
     )

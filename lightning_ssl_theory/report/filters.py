@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lightning_ssl_theory.filter_images import filter_images
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_FILTERS = 64
+FILTERS_A_ROW = 16
 # positive weights orange, negative ones blue; opacity is size, so that the page's own background is zero
 _POSITIVE, _NEGATIVE = (221, 119, 34), (46, 112, 196)
 
@@ -41,30 +43,70 @@ def first_layer_filters(folder: Path) -> Filters:
         At most `MAX_FILTERS` pictures, each divided by its own largest weight, or a sentence that says what
         is missing.
     """
+    checkpoint = _newest_checkpoint(folder)
+    if isinstance(checkpoint, str):
+        return Filters((), f"{checkpoint}, so the first layer's filters are not shown.")
+    import torch
+
+    for name, weight in checkpoint.state["state_dict"].items():
+        if isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.ndim in {2, 4}:
+            return _pictures(name, weight.float(), checkpoint.name)
+    return Filters(
+        (), f"The checkpoint {checkpoint.name} holds neither a convolution nor a linear layer to draw."
+    )
+
+
+def first_layer_eigenvectors(folder: Path) -> Filters:
+    """The leading eigenvectors that CovarianceOperators left in the newest checkpoint, drawn as filters.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The first filters of every eigenvector of the first layer that can be drawn; no picture where there is none.
+    """
+    checkpoint = _newest_checkpoint(folder)
+    if isinstance(checkpoint, str):
+        return Filters((), checkpoint)
+    for state in checkpoint.state.get("callbacks", {}).values():
+        for layer, vectors in (state.get("eigenvectors", {}) if isinstance(state, dict) else {}).items():
+            rows = [filter_images(vector.float()) for vector in vectors]
+            shown = [
+                row[:FILTERS_A_ROW] / row.abs().max().clamp_min(1e-30) for row in rows if row is not None
+            ]
+            if shown:
+                sentence = (
+                    f"{layer}, the {len(shown)} leading eigenvectors in falling order, the first {len(shown[0])} "
+                    f"filters of each, from {checkpoint.name}; each is scaled to its eigenvector's largest entry."
+                )
+                images = tuple(_data_uri(image, scale=1.0) for row in shown for image in row)
+                return Filters(images, sentence, is_colour=shown[0].shape[1] == 3)
+    return Filters((), f"The checkpoint {checkpoint.name} holds no eigenvectors")
+
+
+class _Checkpoint(NamedTuple):
+    name: str
+    state: dict[str, Any]
+
+
+def _newest_checkpoint(folder: Path) -> _Checkpoint | str:
+    # the checkpoint, or why there is none
     paths = sorted((folder / "checkpoints").glob("**/*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not paths:
-        return Filters(
-            (), "There is no checkpoint under checkpoints/, so the first layer's filters are not shown."
-        )
+        return "There is no checkpoint under checkpoints/"
     import torch
 
     try:
-        state = torch.load(paths[-1], map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError):
-        return Filters(
-            (), f"The checkpoint {paths[-1].name} cannot be read, so the first layer's filters are not shown."
-        )
-    for name, weight in state.items():
-        if isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.ndim in {2, 4}:
-            return _pictures(name, weight.float(), paths[-1].name)
-    return Filters(
-        (), f"The checkpoint {paths[-1].name} holds neither a convolution nor a linear layer to draw."
-    )
+        state = torch.load(paths[-1], map_location="cpu", weights_only=True)
+        state["state_dict"].items()
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+        return f"The checkpoint {paths[-1].name} cannot be read"
+    return _Checkpoint(paths[-1].name, state)
 
 
 def _pictures(name: str, weight: Tensor, checkpoint: str) -> Filters:
     shape = "×".join(str(size) for size in weight.shape)
-    pixels = _as_images(weight)
+    pixels = filter_images(weight)
     if pixels is None:
         return Filters(
             (), f"The first layer, {name} ({shape}), does not look at image pixels and cannot be drawn."
@@ -81,23 +123,10 @@ def _pictures(name: str, weight: Tensor, checkpoint: str) -> Filters:
     return Filters(tuple(_data_uri(image) for image in shown), sentence, is_colour=pixels.shape[1] == 3)
 
 
-# (filters, channels, height, width) with one or three channels, or None.
-def _as_images(weight: Tensor) -> Tensor | None:
-    if weight.ndim == 4:
-        if weight.shape[1] not in {1, 3}:
-            weight = weight.mean(dim=1, keepdim=True)
-        return weight if weight.shape[-1] > 1 else None
-    for channels in (1, 3):
-        side = math.isqrt(weight.shape[1] // channels)
-        if side >= 3 and channels * side * side == weight.shape[1]:
-            return weight.reshape(-1, channels, side, side)
-    return None
-
-
-def _data_uri(image: Tensor) -> str:
+def _data_uri(image: Tensor, *, scale: float | None = None) -> str:
     from PIL import Image
 
-    scaled = image / image.abs().max().clamp_min(1e-30)  # (channels, height, width) in [-1, 1]
+    scaled = image / (scale or image.abs().max().clamp_min(1e-30))  # (channels, height, width) in [-1, 1]
     if len(scaled) == 3:
         picture = Image.fromarray(
             (127.5 + 127.5 * scaled).byte().permute(1, 2, 0).contiguous().numpy(), "RGB"

@@ -146,16 +146,27 @@ covariance/trace | Trace | tr OP | log
     The total strength with which contrast between samples can move the layer; near zero it has nothing
     to learn from.
 covariance/trace_stderr | Standard error of the trace | tr OP | log
-    Spread of the trace over the random probes; drawn as a band around the trace.
+    Error over the random probes, drawn as a band; two of them on both sides cover 95 % of the draws.
 covariance/signal_ratio | Signal share | % | share
     Share of the variance that lies between samples and not between views of one; 100 % means that
     augmentation changes nothing.
+covariance/signal_ratio_stderr | Standard error of the signal share | % | share
+    The same for the signal share.
 covariance/growth_rate | Growth rate | 1 / time | log
     wᵀOP w / ‖w‖²: descent on the simple contrastive loss lets ln ‖w‖ grow at twice this rate.
+covariance/growth_rate_stderr | Standard error of the growth rate | 1 / time | log
+    The same for the growth rate; zero in networks without biases and skips, where no probe is needed.
+covariance/frobenius_norm | Frobenius norm | ‖OP‖_F | log
+    Strength of the operator's strongest directions; the closer to the trace, the fewer directions are driven.
+covariance/frobenius_norm_stderr | Standard error of the Frobenius norm | ‖OP‖_F | log
+    The same for the Frobenius norm; large with few probes.
 covariance/residual | Residual of the prediction | ‖grad − prediction‖ / ‖grad‖ | linear
     Part of the true gradient that the operator does not explain; 0 explains all of it, 1 nothing.
 covariance/cosine | Cosine of prediction and gradient | cosine | linear
     1 when the operator points exactly along the true gradient, 0 when it tells nothing about it.
+covariance/weight_cosine | Cosine of weight and leading directions | cosine | linear
+    Length of the weight's part in the span of the leading eigenvectors, as a share; it rises as the layer
+    turns to what drives it.
 covariance/effective_rank | Effective rank of the operator | directions | linear
     Number of weight directions that are driven; 1 means that a single direction takes all.
 covariance/eigenvalue_<k> | Spectrum | eigenvalue | log
@@ -195,6 +206,10 @@ feature_norms/singleton_share | Singletons | % | share
     Neurons whose largest atom holds more than half of them: one neuron, one feature.
 feature_norms/covered_share | Covered atoms | % | share
     Dictionary atoms that lead some neuron which is not small.
+feature_norms/active_share | Active neurons | % | share
+    Neurons longer than a tenth of the median one; the others have been given up.
+feature_norms/active_singleton_share | Singletons among active neurons | % | share
+    The same share of singletons, of active neurons only.
 feature_norms/weight_norm | Weight norm | norm | linear
     Mean length of a neuron's weights; with weight decay it settles.
 feature_norms/mean_norm | Feature norm | norm | linear
@@ -213,8 +228,16 @@ collapse/min_std | Smallest standard deviation | standard deviation | linear
     The feature that varies least over the samples; at zero it is constant.
 collapse/mean_std | Mean standard deviation | standard deviation | linear
     Average over the features of their standard deviation over the samples.
+collapse/dimension_alignment | Alignment of the dimensions | mean abs. correlation | linear
+    Mean absolute correlation between pairs of dimensions; 1 when all of them tell the same.
 orthogonality/drift | Drift | ‖WᵀW − I‖₂ | log
     Spectral norm of WᵀW − I; stays at rounding (below 1e-5) while the constraint holds.
+orthogonality/flow_distance | Distance from the flow | relative Frobenius norm | linear
+    How far the outputs at the reference points are from the reduced ODE's; falls with the learning rate and
+    grows with what the ODE leaves out: mini-batches, nonlinearity, another constraint.
+orthogonality/trace_loss | Trace loss on the reference set | loss | linear
+    Of the network, and of the ODE that knows only C and the weights at the start; the curves lie on each other
+    while theory holds.
 overhead/seconds | Time so far | seconds | linear
     Seconds the callback has spent since training began.
 overhead/share | Share of the run | % | share

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from lightning_ssl_theory.report.chart import sparkline
 from lightning_ssl_theory.report.figures import (
     comparison_figure,
+    eigenvector_figure,
     filter_figure,
     overhead_figure,
     section_figures,
 )
-from lightning_ssl_theory.report.filters import first_layer_filters
+from lightning_ssl_theory.report.filters import first_layer_eigenvectors, first_layer_filters
 from lightning_ssl_theory.report.highlights import TITLES, highlights
 from lightning_ssl_theory.report.keys import SECTIONS
 from lightning_ssl_theory.report.run_folder import Run
@@ -126,6 +127,8 @@ def _sections(run: Run, *, prefix: str) -> list[_Part]:
     filters = first_layer_filters(run.folder)
     if filters.images:
         figures = [filter_figure(filters)]
+        eigenvectors = first_layer_eigenvectors(run.folder)
+        figures += [eigenvector_figure(eigenvectors)] if eigenvectors.images else []
         parts.append(_section(f"{prefix}filters", "First layer", "What the first layer looks for.", figures))
     if missing := _missing(run, "" if filters.images else filters.sentence):
         html = f'<section id="{escape(prefix)}missing"><h3>Not in this run</h3>{missing}</section>'

@@ -15,7 +15,8 @@ from lightning_ssl_theory.callbacks import CovarianceOperators
 from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss
 
 LAYERS = ["backbone.conv", "projector.hidden", "projector.out"]
-SCALARS = ["trace", "trace_stderr", "signal_ratio", "growth_rate", "residual", "cosine"]
+ESTIMATES = ["trace", "signal_ratio", "growth_rate", "frobenius_norm"]
+SCALARS = [*ESTIMATES, *(f"{name}_stderr" for name in ESTIMATES), "residual", "cosine"]
 NUM_SAMPLES = 6
 
 
@@ -97,7 +98,8 @@ def test_values_of_every_layer(estimator):
     values, views = first_look(callback)
     network = held_network(views)
     spectrum = [
-        f"covariance/projector.out/{key}" for key in ("eigenvalue_1", "eigenvalue_2", "effective_rank")
+        f"covariance/projector.out/{key}"
+        for key in ("eigenvalue_1", "eigenvalue_2", "effective_rank", "weight_cosine")
     ]
     assert set(values) == {f"covariance/{name}/{key}" for name in LAYERS for key in SCALARS} | set(spectrum)
     for name in LAYERS:
@@ -113,11 +115,11 @@ def test_values_of_every_layer(estimator):
         }
         found = {key: values[f"covariance/{name}/{key}"] for key in expected}
         assert found == pytest.approx({key: float(value) for key, value in expected.items()}, rel=1e-9)
-    eigenvalues = torch.linalg.eigvalsh(plugin_loop(connections_loop(network, views, "projector.out"))).flip(
-        0
-    )
+    eigenvalues, vectors = torch.linalg.eigh(plugin_loop(connections_loop(network, views, "projector.out")))
+    eigenvalues, weight = eigenvalues.flip(0), network.projector.out.weight.detach().reshape(-1)
     shares = (eigenvalues / eigenvalues.sum()).clamp(min=1e-300)
-    expected = [*eigenvalues[:2], (-shares * shares.log()).sum().exp()]
+    cosine = (vectors[:, -2:].T @ weight).norm() / weight.norm()
+    expected = [*eigenvalues[:2], (-shares * shares.log()).sum().exp(), cosine]
     assert [values[key] for key in spectrum] == pytest.approx([float(e) for e in expected], rel=1e-9)
 
 

@@ -52,7 +52,7 @@ def full_run(tmp_path):
 def test_full_run_shows_every_quantity_with_its_reading(full_run):
     html = render_report(read_run(full_run))
     check_page(html)
-    drawn = [q for q in QUANTITIES if q.section != "overhead" and q.name != "trace_stderr"]
+    drawn = [q for q in QUANTITIES if q.section != "overhead" and not q.name.endswith("_stderr")]
     for quantity in drawn:
         number = str(NUMBERS.get(quantity.name, [0])[0])
         assert escape(quantity.reading if number == "1" else quantity.reading.replace("<k>", number)) in html
