@@ -117,7 +117,7 @@ class ChunkedTrace:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            trace = self._trace(self._views[:1], {})
+            trace = self._trace(self._views[:1].clone(), {})  # a slice would count the whole batch's storage
         self.layers = {name: seen.layer for name, seen in trace.layers.items()}
         for parameter in self._model.parameters():
             saved.pop(parameter.untyped_storage().data_ptr(), None)
