@@ -1,5 +1,6 @@
 """Lightning callbacks that show, while a network trains, what theory says of it."""
 
+from .bias_schedule import BiasSchedule
 from .collapse_monitor import CollapseMonitor
 from .covariance_operators import CovarianceOperators
 from .diagnostic import Diagnostic
@@ -10,6 +11,7 @@ from .neuron_selectivity import NeuronSelectivity
 from .orthogonality_monitor import OrthogonalityMonitor
 
 __all__ = [
+    "BiasSchedule",
     "CollapseMonitor",
     "CovarianceOperators",
     "Diagnostic",

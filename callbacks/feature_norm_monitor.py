@@ -29,7 +29,8 @@ class FeatureNormMonitor(Diagnostic):
       never fire; `hoyer`: mean Hoyer sparsity over samples, 0 (even) to 1 (one sample);
     - `weight_norm`: mean over neurons of ||w||, for layers with a weight;
     - with a dictionary M, over the rows w of the weight: `sparse_norm` ||M M^T w||^2, `dense_norm`
-      ||(I - M M^T) w||^2, `sparse_share`, `leading_atom_share`, `singleton_share`, `covered_share` (means).
+      ||(I - M M^T) w||^2, `sparse_share`, `leading_atom_share`, `singleton_share` (means), `active_share` of neurons
+      that are not small, `active_singleton_share` of these, and `covered_share` of the atoms.
 
     Args:
         layers: Dotted paths; "output" is the network's output.
@@ -91,7 +92,10 @@ class FeatureNormMonitor(Diagnostic):
             values[f"{name}/weight_norm"] = norms.mean_norm
             if self._dictionary is not None:
                 values |= {f"{name}/{key}": getattr(norms, key) for key in _DICTIONARY_KEYS}
-                values[f"{name}/covered_share"] = dictionary_coverage(weight, self._dictionary).covered_share
+                coverage = dictionary_coverage(weight, self._dictionary)
+                values[f"{name}/covered_share"] = coverage.covered_share
+                values[f"{name}/active_share"] = coverage.num_active / len(weight)
+                values[f"{name}/active_singleton_share"] = coverage.singleton_share
         return values
 
     def _weights(self, pl_module: LightningModule) -> dict[str, Tensor]:

@@ -12,6 +12,21 @@ from lightning_ssl_theory.data.latent_tree_sampler import (
     sample_roots,
 )
 from lightning_ssl_theory.data.multi_view import MultiViewDataset
+from lightning_ssl_theory.data.random_mask import random_mask
+from lightning_ssl_theory.data.sparse_coding import SparseCodingDataModule
+from lightning_ssl_theory.data.sparse_coding_bounds import (
+    bayes_r2,
+    best_soft_threshold,
+    linear_r2,
+    soft_threshold_r2,
+)
+from lightning_ssl_theory.data.sparse_coding_samples import (
+    SparseCodingSamples,
+    random_task,
+    sparse_coding_samples,
+    task_labels,
+    theorem_law,
+)
 from lightning_ssl_theory.data.views import clean_image, random_view
 
 __all__ = [
@@ -19,9 +34,16 @@ __all__ = [
     "ImageDataModule",
     "LatentTreeDataModule",
     "MultiViewDataset",
+    "SparseCodingDataModule",
+    "SparseCodingSamples",
+    "bayes_r2",
+    "best_soft_threshold",
     "clean_image",
+    "linear_r2",
     "random_affine",
+    "random_mask",
     "random_polarities",
+    "random_task",
     "random_view",
     "read_images",
     "read_labels",
@@ -30,4 +52,8 @@ __all__ = [
     "root_correlations",
     "sample_latents",
     "sample_roots",
+    "soft_threshold_r2",
+    "sparse_coding_samples",
+    "task_labels",
+    "theorem_law",
 ]

@@ -8,10 +8,18 @@ from lightning_ssl_theory.flows.grassmann import grassmann_flow, grassmann_veloc
 from lightning_ssl_theory.flows.leading_time import leading_time
 from lightning_ssl_theory.flows.oja import oja_flow
 from lightning_ssl_theory.flows.predictions import flow_loss, flow_outputs
+from lightning_ssl_theory.flows.sparse_coding_norms import (
+    GrowthRates,
+    growth_rates,
+    largest_dense_growth,
+    minibatch_floor,
+    stage_one_norms,
+)
 from lightning_ssl_theory.flows.stiefel import stiefel_flow, stiefel_velocity
 from lightning_ssl_theory.flows.trace_matrix import eigenbasis, trace_matrix
 
 __all__ = [
+    "GrowthRates",
     "canonical_closed_form",
     "canonical_flow",
     "canonical_velocity",
@@ -24,10 +32,14 @@ __all__ = [
     "flow_outputs",
     "grassmann_flow",
     "grassmann_velocity",
+    "growth_rates",
+    "largest_dense_growth",
     "leading_time",
     "limit_point",
+    "minibatch_floor",
     "oja_flow",
     "stable_point",
+    "stage_one_norms",
     "stiefel_flow",
     "stiefel_velocity",
     "trace_matrix",

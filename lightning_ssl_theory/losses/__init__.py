@@ -4,6 +4,14 @@ from lightning_ssl_theory.losses.info_nce import InfoNCELoss
 from lightning_ssl_theory.losses.pairwise import PairwiseLoss
 from lightning_ssl_theory.losses.simple_contrastive import SimpleContrastiveLoss
 from lightning_ssl_theory.losses.soft_triplet import SoftTripletLoss
+from lightning_ssl_theory.losses.stop_gradient_info_nce import StopGradientInfoNCELoss
 from lightning_ssl_theory.losses.trace import TraceLoss
 
-__all__ = ["InfoNCELoss", "PairwiseLoss", "SimpleContrastiveLoss", "SoftTripletLoss", "TraceLoss"]
+__all__ = [
+    "InfoNCELoss",
+    "PairwiseLoss",
+    "SimpleContrastiveLoss",
+    "SoftTripletLoss",
+    "StopGradientInfoNCELoss",
+    "TraceLoss",
+]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.dictionaries import check_dictionary
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import check_any_sample, to_float64
 
@@ -43,6 +44,8 @@ class DictionaryCoverage(NamedTuple):
     """Share of the d atoms that lead an active neuron."""
     num_active: Tensor
     """Number of active neurons, int64."""
+    singleton_share: Tensor
+    """Share of the active neurons whose leading atom holds more than half of ||w||^2; 0 when none is active."""
 
 
 class _Sums(NamedTuple):
@@ -78,15 +81,15 @@ def feature_norms(features: Tensor, dictionary: Tensor | None = None) -> Feature
         (9.0, 16.0, 0.36)
     """
     if dictionary is not None:
-        _check_dictionary(dictionary)
+        check_dictionary(dictionary)
     return _compute(_update(features, dictionary), has_dictionary=dictionary is not None)
 
 
 def dictionary_coverage(weights: Tensor, dictionary: Tensor) -> DictionaryCoverage:
-    r"""Share of the atoms that lead an active neuron.
+    r"""Share of the atoms that lead an active neuron, and of the active neurons that are singletons.
 
     A neuron is active when its norm exceeds 10 % of the median norm; the atom with the largest
-    :math:`\langle w, M_j \rangle^2` leads it.
+    :math:`\langle w, M_j \rangle^2` leads it, and makes it a singleton when this exceeds :math:`\|w\|^2 / 2`.
 
     Args:
         weights: One neuron a row, shape (m, d1), m >= 1.
@@ -101,18 +104,24 @@ def dictionary_coverage(weights: Tensor, dictionary: Tensor) -> DictionaryCovera
 
     Example:
         >>> coverage = dictionary_coverage(torch.tensor([[2.0, 0.0], [1.0, 0.5]]), torch.eye(2))
-        >>> float(coverage.covered_share), int(coverage.num_active)
-        (0.5, 2)
+        >>> [float(value) for value in coverage]
+        [0.5, 2.0, 1.0]
     """
-    _check_dictionary(dictionary)
+    check_dictionary(dictionary)
     _check_rows(weights, "weights", dictionary)
     exact = to_float64(weights)
     check_any_sample(torch.tensor(len(exact)))
     norms = exact.norm(dim=1)
     is_active = norms > 0.1 * norms.quantile(0.5)
-    scores = (exact @ to_float64(dictionary).to(exact.device)).square()[is_active]
-    covered = scores.argmax(1).unique().numel()
-    return DictionaryCoverage(norms.new_tensor(covered / dictionary.shape[1]), is_active.sum())
+    active = exact[is_active]
+    leading = (active @ to_float64(dictionary).to(exact.device)).square().max(1)
+    is_singleton = leading.values > active.square().sum(1) / 2
+    num_active = is_active.sum()
+    return DictionaryCoverage(
+        covered_share=norms.new_tensor(leading.indices.unique().numel() / dictionary.shape[1]),
+        num_active=num_active,
+        singleton_share=is_singleton.sum() / num_active.clamp(min=1).to(norms.dtype),
+    )
 
 
 class FeatureNorms(SumMetric):
@@ -144,7 +153,7 @@ class FeatureNorms(SumMetric):
     def __init__(self, dictionary: Tensor | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if dictionary is not None:
-            _check_dictionary(dictionary)
+            check_dictionary(dictionary)
             dictionary = to_float64(dictionary).clone()
         self.register_buffer("dictionary", dictionary, persistent=False)
         self._declare_sums(**dict.fromkeys(_Sums._fields, ()))
@@ -173,20 +182,6 @@ class FeatureNorms(SumMetric):
             self.singleton_sum,
         )
         return _compute(sums, has_dictionary=self.dictionary is not None)
-
-
-def _check_dictionary(dictionary: Tensor) -> None:
-    check_shape(dictionary, "dictionary", "d1 d")
-    check_finite(dictionary, "dictionary")
-    exact = to_float64(dictionary)
-    if exact.shape[1] == 0:
-        raise ValueError("Expected `dictionary` with at least one column, got none; pass atoms as columns.")
-    error = (exact.mT @ exact - torch.eye(exact.shape[1], dtype=exact.dtype, device=exact.device)).abs().max()
-    if error > 1e-4:
-        raise ValueError(
-            f"Expected `dictionary` with orthonormal columns, got max |M^T M - I| = {float(error):.2g}; "
-            "pass torch.linalg.qr(dictionary).Q."
-        )
 
 
 def _check_rows(rows: Tensor, name: str, dictionary: Tensor | None) -> None:

@@ -1,6 +1,7 @@
 """LightningModules that compose networks and losses; evaluation is left to the callbacks."""
 
 from lightning_ssl_theory.modules.contrastive import ContrastiveSSL
+from lightning_ssl_theory.modules.feature_decoupling import FeatureDecouplingSSL
 from lightning_ssl_theory.modules.orthogonal import OrthogonalSSL
 
-__all__ = ["ContrastiveSSL", "OrthogonalSSL"]
+__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL"]

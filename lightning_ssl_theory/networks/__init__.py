@@ -5,6 +5,7 @@ from lightning_ssl_theory.networks.latent_tree_network import LatentTreeNetwork
 from lightning_ssl_theory.networks.mlp import MLP
 from lightning_ssl_theory.networks.resnet import ResNet
 from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
+from lightning_ssl_theory.networks.symmetrized_relu import SymmetrizedReLU
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "MLP",
     "ResNet",
     "SmallConvNet",
+    "SymmetrizedReLU",
     "TwoLayerNetwork",
 ]

@@ -5,13 +5,17 @@ from lightning_ssl_theory.probes.labels_per_class import labels_per_class
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier
 from lightning_ssl_theory.probes.logistic import logistic_classifier
 from lightning_ssl_theory.probes.ridge import RidgeStatistics, ridge_classifier, ridge_statistics
+from lightning_ssl_theory.probes.ridge_regression import LinearRegressor, r2_score, ridge_regression
 
 __all__ = [
     "LinearClassifier",
+    "LinearRegressor",
     "RidgeStatistics",
     "labels_per_class",
     "logistic_classifier",
+    "r2_score",
     "ridge_classifier",
+    "ridge_regression",
     "ridge_statistics",
     "top_k_correct",
 ]

@@ -17,6 +17,8 @@ DICTIONARY_KEYS = {
     "leading_atom_share",
     "singleton_share",
     "covered_share",
+    "active_share",
+    "active_singleton_share",
 }
 
 
@@ -98,6 +100,8 @@ def test_weights_in_a_dictionary():
         "sparse_share": 19.0001 / 24.0001,
         "leading_atom_share": (1 + 0.5 + 0.2 + 1 + 0 + 1) / 6,
         "singleton_share": 3 / 6,  # one half is not more than one half
+        "active_share": 5 / 6,
+        "active_singleton_share": 2 / 5,
         "weight_norm": (3 + math.sqrt(8) + math.sqrt(5) + 0.01 + 1 + 1) / 6,
     }
     assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-6)

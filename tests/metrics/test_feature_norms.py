@@ -109,39 +109,42 @@ def test_rows_of_zeros_are_finite() -> None:
     assert [float(value) for value in values] == [0.0] * 7
 
 
-def coverage_loop(weights: list[list[float]], atoms: list[list[float]]) -> tuple[float, int]:
+def coverage_loop(weights: list[list[float]], atoms: list[list[float]]) -> tuple[float, int, float]:
     norms = [math.sqrt(sum(x * x for x in w)) for w in weights]
     ordered, m = sorted(norms), len(norms)
     median = (ordered[(m - 1) // 2] + ordered[m // 2]) / 2
-    leaders = []
+    leaders, num_singletons = [], 0
     for w, norm in zip(weights, norms, strict=True):
         if norm > 0.1 * median:
             products = [abs(sum(x * a for x, a in zip(w, atom, strict=True))) for atom in atoms]
             leaders.append(products.index(max(products)))
-    return len(set(leaders)) / len(atoms), len(leaders)
+            num_singletons += max(products) ** 2 > norm**2 / 2
+    return len(set(leaders)) / len(atoms), len(leaders), num_singletons / max(len(leaders), 1)
 
 
 def test_coverage() -> None:
     # Three neurons near atom 0, one near atom 2 and one of small norm near atom 1: 2 of 4 atoms, 4 active.
+    # All of these lean on one atom but the third, whose coordinates are alike.
     weights = torch.tensor(
         [
             [2.0, 0.1, 0.0, 0.0],
             [-3.0, 0.0, 0.5, 0.0],
-            [1.0, 0.0, 0.0, 0.2],
+            [1.0, 0.9, 0.9, 0.2],
             [0.0, 0.0, -2.0, 1.0],
             [0.0, 0.1, 0.0, 0.0],
         ]
     )
-    assert coverage_loop(weights.tolist(), torch.eye(4).tolist()) == (0.5, 4)
+    assert coverage_loop(weights.tolist(), torch.eye(4).tolist()) == (0.5, 4, 0.75)
     coverage = dictionary_coverage(weights, torch.eye(4))
-    assert (float(coverage.covered_share), int(coverage.num_active)) == (0.5, 4)
+    assert tuple(map(float, coverage)) == (0.5, 4.0, 0.75)
 
     dictionary, weights = orthonormal(8, 6), torch.randn(10, 8, dtype=torch.float64)
     weights[::3] *= 1e-3
-    covered, num_active = dictionary_coverage(weights, dictionary)
+    weights[1::3] += 3 * dictionary[:, :3].mT
     expected = coverage_loop(weights.tolist(), dictionary.mT.tolist())
-    assert (float(covered), int(num_active)) == pytest.approx(expected)
-    assert tuple(dictionary_coverage(torch.zeros(2, 8), dictionary)) == (0.0, 0)
+    assert 0 < expected[2] < 1
+    assert tuple(map(float, dictionary_coverage(weights, dictionary))) == pytest.approx(expected)
+    assert tuple(dictionary_coverage(torch.zeros(2, 8), dictionary)) == (0.0, 0, 0.0)
 
 
 @pytest.mark.parametrize(

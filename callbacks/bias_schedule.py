@@ -1,0 +1,129 @@
+"""BiasSchedule: thresholds that grow with their neurons, until these answer to single features."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.networks.symmetrized_relu import next_biases
+from lightning_ssl_theory.operators import find_module
+
+
+class BiasSchedule(Callback):
+    r"""Sets the biases of layers by hand: zero at first, then a growing share of each neuron's length.
+
+    Unlike this library's diagnostics **it changes training**; it is the part of the sparse coding theory's
+    algorithm that no gradient does. Until `start_step` optimiser steps are made it leaves the biases alone.
+    Then b_i = `initial` ||w_i||, and after every step the rule of `next_biases`. Biases live in the
+    layer's buffer, so a resumed run goes on as if it had not stopped, and all processes set the same ones.
+
+    Args:
+        layers: Dotted paths of layers with a `weight` (m, d1) and a `bias` (m,), a buffer or a parameter that the
+            optimiser leaves alone, such as `SymmetrizedReLU`.
+        start_step: Number of optimiser steps of the first, linear stage, >= 0; best ended before the loss begins
+            to fall, because neurons compete for atoms only until then.
+        initial: b_i / ||w_i|| at the start of the second stage, in (0, `cap`].
+        cap: Largest b_i / ||w_i||; 0.5 to 0.6 lets two or three atoms of a neuron through, from 1.2 none.
+        growth: g; the theory's is the learning rate over the number of atoms.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    References: Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
+    Learning", 2021, section 2.2.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[str],
+        *,
+        start_step: int,
+        initial: float = 0.3,
+        cap: float = 0.5,
+        growth: float = 1 / 32,
+    ) -> None:
+        if start_step < 0:
+            raise ValueError(f"Expected `start_step` >= 0, got {start_step}; 0 starts at once.")
+        check_positive(cap, "cap")
+        if not 0 < initial <= cap:
+            raise ValueError(f"Expected `initial` in (0, cap = {cap}], got {initial}; pass a smaller one.")
+        if not growth >= 0:
+            raise ValueError(
+                f"Expected `growth` >= 0, got {growth}; 0 lets biases grow with their neurons only."
+            )
+        self._layers, self._start_step = tuple(layers), start_step
+        self._initial, self._cap, self._growth = initial, cap, growth
+        self._norms: dict[str, Tensor] = {}
+        self._step = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fail early where a layer has no weight matrix or no biases."""
+        for name in self._layers:
+            _check_layer(find_module(pl_module, name), name)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the lengths of the neurons before the first step, or the first one after a resumption."""
+        self._step = trainer.global_step
+        self._norms = {name: _norms(find_module(pl_module, name)) for name in self._layers}
+        if self._step == self._start_step == 0:
+            self._begin(pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the biases after an optimiser step."""
+        if trainer.global_step == self._step:
+            return  # gradients are being accumulated
+        self._step = trainer.global_step
+        if self._step == self._start_step:
+            self._begin(pl_module)
+        elif self._step > self._start_step:
+            self._follow(pl_module)
+
+    def _begin(self, pl_module: LightningModule) -> None:
+        for name in self._layers:
+            layer = find_module(pl_module, name)
+            self._norms[name] = _norms(layer)
+            _set_biases(layer, self._initial * self._norms[name])
+
+    def _follow(self, pl_module: LightningModule) -> None:
+        for name in self._layers:
+            layer = find_module(pl_module, name)
+            norms = _norms(layer)
+            bias: Any = layer.bias
+            arguments = {"growth": self._growth, "cap": self._cap}
+            _set_biases(layer, next_biases(bias.detach(), norms, self._norms[name], **arguments))
+            self._norms[name] = norms
+
+
+@torch.no_grad()
+def _norms(layer: Any) -> Tensor:
+    return torch.linalg.vector_norm(layer.weight, dim=1)
+
+
+@torch.no_grad()
+def _set_biases(layer: Any, values: Tensor) -> None:
+    layer.bias.copy_(values)
+
+
+def _check_layer(layer: Any, name: str) -> None:
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (weight, bias)]
+    if shapes[0] is None or len(shapes[0]) != 2 or shapes[1] != shapes[0][:1]:
+        raise ValueError(
+            f"Expected the layer {name!r} to have a weight (m, d1) and a bias (m,), got {shapes[0]} and "
+            f"{shapes[1]}; name a layer such as SymmetrizedReLU."
+        )
+    if bias is not None and bias.requires_grad:
+        raise ValueError(
+            f"Expected the bias of the layer {name!r} to be left alone by the optimiser, got a trainable one; "
+            "make it a buffer, or set its requires_grad to False."
+        )
