@@ -63,7 +63,7 @@ class LatentTreeMonitor(Diagnostic):
       output before its normalisation;
     - `lucky_share`: latents whose lucky node has the largest correlation now. The lucky node is the one with the
       largest w_j^T a_mu > 0 among the active ones in the first look, if that was taken before training: with
-      `every_n_steps` it is, with `every_n_epochs` run `trainer.validate` before `trainer.fit`.
+      `every_n_steps` it is, with `every_n_epochs` run `trainer.validate` before `trainer.fit`. A latent may have none.
 
     `levels` holds the last look by latent and neuron. Batches are (views, labels, latents) with two views, as
     `LatentTreeDataModule` makes them.
