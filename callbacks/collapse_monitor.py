@@ -21,7 +21,8 @@ class CollapseMonitor(Diagnostic):
 
     - `effective_rank`: of the centred covariance; 1 is collapsed, the width D is flat;
     - `rankme`: of the uncentred features;
-    - `min_std`, `mean_std`: over the dimensions, in units of the feature.
+    - `min_std`, `mean_std`: over the dimensions, in units of the feature;
+    - `dimension_alignment`: mean absolute correlation between dimensions; 1 is collapsed.
 
     Args:
         layers: Dotted paths; "output" is the network's output.
@@ -59,5 +60,5 @@ class CollapseMonitor(Diagnostic):
         return {
             f"{name}/{key}": getattr(found, key)
             for name, found in self._metrics.compute(pl_module.device).items()
-            for key in ("effective_rank", "rankme", "min_std", "mean_std")
+            for key in ("effective_rank", "rankme", "min_std", "mean_std", "dimension_alignment")
         }

@@ -3,6 +3,7 @@
 from lightning_ssl_theory.data.affine import random_affine
 from lightning_ssl_theory.data.batch import read_images, read_labels, read_latents, read_views
 from lightning_ssl_theory.data.digits import DigitsDataModule
+from lightning_ssl_theory.data.half_moons import HalfMoonsDataModule
 from lightning_ssl_theory.data.images import ImageDataModule
 from lightning_ssl_theory.data.latent_tree import LatentTreeDataModule
 from lightning_ssl_theory.data.latent_tree_sampler import (
@@ -31,6 +32,7 @@ from lightning_ssl_theory.data.views import clean_image, random_view
 
 __all__ = [
     "DigitsDataModule",
+    "HalfMoonsDataModule",
     "ImageDataModule",
     "LatentTreeDataModule",
     "MultiViewDataset",

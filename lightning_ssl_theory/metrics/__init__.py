@@ -9,6 +9,7 @@ from lightning_ssl_theory.metrics.activation_sparsity import (
     activation_sparsity,
 )
 from lightning_ssl_theory.metrics.alignment import Alignment, alignment
+from lightning_ssl_theory.metrics.dimension_alignment import dimension_alignment
 from lightning_ssl_theory.metrics.effective_rank import (
     EffectiveRank,
     EffectiveRankValues,
@@ -52,6 +53,7 @@ __all__ = [
     "activation_sparsity",
     "alignment",
     "dictionary_coverage",
+    "dimension_alignment",
     "feature_effective_rank",
     "feature_norms",
     "latent_selectivity",

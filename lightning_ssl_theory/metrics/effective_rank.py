@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.metrics.dimension_alignment import alignment_of_covariance
 from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
 from lightning_ssl_theory.moments import EPS, check_any_sample, to_float64, variance_from_sums
 from lightning_ssl_theory.operators.effective_rank import effective_rank
@@ -36,6 +37,8 @@ class EffectiveRankValues(NamedTuple):
     """Smallest of them."""
     mean_std: Tensor
     """Their mean."""
+    dimension_alignment: Tensor
+    """Mean absolute correlation between dimensions; 1 is collapsed. See `dimension_alignment`."""
 
 
 class _Sums(NamedTuple):
@@ -133,7 +136,8 @@ def _compute(sums: _Sums) -> EffectiveRankValues:
     mean = sums.feature_sum / sums.num_samples
     second_moment = sums.outer_sum / sums.num_samples
     moments = torch.linalg.eigvalsh(second_moment)
-    variances = torch.linalg.eigvalsh(second_moment - torch.outer(mean, mean))
+    covariance = second_moment - torch.outer(mean, mean)
+    variances = torch.linalg.eigvalsh(covariance)
     rounding = EPS * sums.num_samples.clamp(min=len(mean)) * moments[-1]
     moments, variances = (x.where(x > rounding, 0) for x in (moments, variances))
     std = variance_from_sums(sums.num_samples, sums.feature_sum, sums.outer_sum.diagonal()).sqrt()
@@ -143,6 +147,9 @@ def _compute(sums: _Sums) -> EffectiveRankValues:
         std=std,
         min_std=std.min(),
         mean_std=std.mean(),
+        dimension_alignment=alignment_of_covariance(
+            covariance, EPS * sums.num_samples * second_moment.diagonal()
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all
 
 from lightning_ssl_theory.callbacks import CollapseMonitor
 
-KEYS = {"effective_rank", "rankme", "min_std", "mean_std"}
+KEYS = {"effective_rank", "rankme", "min_std", "mean_std", "dimension_alignment"}
 
 
 def entropy_rank(weights):
@@ -27,6 +27,7 @@ def ranks(features):
         "rankme": entropy_rank([s for s in np.linalg.svd(features, compute_uv=False) if s > 1e-9]),
         "min_std": deviations.min(),
         "mean_std": deviations.mean(),
+        "dimension_alignment": np.abs(np.corrcoef(features.T)[np.triu_indices(features.shape[1], 1)]).mean(),
     }
 
 
@@ -34,7 +35,7 @@ def test_oracle_by_hand():
     corners = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     half = math.sqrt(0.5)
     assert ranks(corners) == pytest.approx(
-        {"effective_rank": 2, "rankme": 2, "min_std": half, "mean_std": half}
+        {"effective_rank": 2, "rankme": 2, "min_std": half, "mean_std": half, "dimension_alignment": 0}
     )
 
 
@@ -63,6 +64,7 @@ def test_collapsed_and_flat_outputs():
     values = logger.looks("collapse/")[0][1]
     assert values["collapse/output/effective_rank"] == 1.0
     assert values["collapse/output/min_std"] == 0.0
+    assert values["collapse/output/dimension_alignment"] == 1.0
     assert values["collapse/output/rankme"] == pytest.approx(1.0, abs=1e-6)
 
 

@@ -29,6 +29,7 @@ def rank_by_svd(rows: np.ndarray) -> dict:
         "std": std,
         "min_std": std.min(),
         "mean_std": std.mean(),
+        "dimension_alignment": np.abs(np.corrcoef(rows.T)[np.triu_indices(len(std), 1)]).mean(),
     }
 
 
