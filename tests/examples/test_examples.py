@@ -59,3 +59,13 @@ def test_simclr_images(tmp_path):
     )
     assert values["collapse/backbone/effective_rank"] >= 1
     assert (tmp_path / "simclr_image_folder" / "report.html").is_file()
+
+
+def test_wen_li2021(tmp_path):
+    module = load("reproduce/wen_li2021")
+    sizes = module.Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
+    verdicts = module.main(sizes=sizes, num_seeds=1, shorten=0.6, output_dir=str(tmp_path))
+    assert len(verdicts) == 14
+    assert [v.holds for v in verdicts if v.claim == "no masks: dense share >= 0.7"] == [True]
+    written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
+    assert written == {"stages", "atoms", "downstream", "rates", "weights", "looks", "verdicts"}
