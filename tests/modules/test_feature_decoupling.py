@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from helpers.ddp import run_ranks
 from helpers.toy_ssl import MemoryLogger
 from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_ssl_theory import FeatureDecouplingSSL
+from lightning_ssl_theory.callbacks import BiasSchedule
 from lightning_ssl_theory.data import SparseCodingDataModule
 from lightning_ssl_theory.losses import StopGradientInfoNCELoss
 from lightning_ssl_theory.networks import SymmetrizedReLU
@@ -76,3 +78,27 @@ def test_validation_and_test_send_clean_images_through():
     trainer.validate(module, world, verbose=False)
     trainer.test(module, world, verbose=False)
     assert seen == [(16, 3), (4, 3)] * 2
+
+
+def trained(rank, world_size, batch_size):
+    network = SymmetrizedReLU(12, 6, init_std=0.3, generator=torch.Generator().manual_seed(0))
+    strategy = {"strategy": "ddp", "devices": world_size} if world_size > 1 else {"devices": 1}
+    trainer = Trainer(
+        max_steps=5,
+        limit_val_batches=0,
+        logger=False,
+        callbacks=[BiasSchedule(["network"], start_step=2)],
+        **strategy,
+        **BARE,
+    )
+    trainer.fit(FeatureDecouplingSSL(network), SparseCodingDataModule(**SMALL | {"batch_size": batch_size}))
+    return network.weight.detach(), network.bias
+
+
+@pytest.mark.ddp
+def test_two_ranks_train_like_one():
+    weight, bias = trained(0, 1, 16)
+    for found, found_bias in run_ranks(trained, 2, 8, init=False):
+        torch.testing.assert_close(found, weight)
+        torch.testing.assert_close(found_bias, bias)
+    assert (trained(0, 1, 8)[0] - weight).abs().max() > 1e-2  # what a rank would do alone
