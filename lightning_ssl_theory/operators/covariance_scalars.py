@@ -104,7 +104,7 @@ def covariance_scalars(
     covariance = covariance_cotangents(trace.outputs, estimator=estimator, all_sum=all_sum)
     cotangents = [covariance, *(gradient_cotangents(trace.outputs, loss) if loss is not None else ())]
     directions = {
-        name: WeightDirections(layer, num_sketches, seed=seed + 3 * index, like=trace.outputs)
+        name: WeightDirections(layer, num_sketches, seed=seed + 1 + 3 * index, like=trace.outputs)
         for index, (name, layer) in enumerate(trace.layers.items())
     }
     found: dict[str, ProbeEstimates] = {}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum
 from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.operators.layer_trace import check_finite_gradients
 from lightning_ssl_theory.operators.sample_gradients import sample_gradients
 from lightning_ssl_theory.operators.spectrum import Spectrum, leading_spectrum
 
@@ -34,6 +35,9 @@ def gram_spectrum(
 
     Returns:
         Its leading eigenpairs and its effective rank. n_L backward passes; O(min(P, N n_L)^2 max(P, N n_L)) time.
+
+    Raises:
+        ValueError: If a per-sample gradient is not finite.
     """
     weight = trace.layers[name].get_parameter("weight")
     num_outputs, num_weights = trace.outputs.shape[2], weight.numel()
@@ -44,13 +48,15 @@ def gram_spectrum(
         for index, rows in _rows(trace, name):
             products.addmm_(rows.mT, rows)
             totals[index] += rows.sum(0)
-        totals = all_sum(totals) / count
-        values, vectors = torch.linalg.eigh(all_sum(products) / count - totals.mT @ totals)
+        totals, products = all_sum(totals) / count, all_sum(products) / count
+        check_finite_gradients(name, products)
+        values, vectors = torch.linalg.eigh(products - totals.mT @ totals)
     else:
         found: list[list[Tensor]] = [[] for _ in range(num_outputs)]
         for index, rows in _rows(trace, name):
             found[index].append(rows)
         factor = all_gather_rows(torch.stack([torch.cat(rows) for rows in found], dim=1))  # (N, n_L, P)
+        check_finite_gradients(name, factor)
         centred = (factor - factor.mean(0)).flatten(0, 1) / count.sqrt()
         values, left = torch.linalg.eigh(centred @ centred.mT)
         vectors = torch.nn.functional.normalize(centred.mT @ left, dim=0)

@@ -6,6 +6,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from lightning_ssl_theory.distributed import AllSum
 from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.operators.layer_trace import check_finite_gradients
 from lightning_ssl_theory.operators.operator_product import OperatorProduct
 from lightning_ssl_theory.operators.spectrum import Spectrum, leading_spectrum
 
@@ -23,14 +24,16 @@ def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, al
         Them, without an effective rank. Usually 20 to 60 products OP v.
 
     Raises:
-        ValueError: If the iterations do not converge.
+        ValueError: If the iterations do not converge, or a gradient is not finite.
     """
     weight = trace.layers[name].get_parameter("weight")
     product, size = OperatorProduct(trace, name, all_sum=all_sum), weight.numel()
 
     def matvec(vector: np.ndarray) -> np.ndarray:
         column = torch.from_numpy(vector.ravel()).to(trace.outputs).reshape(weight.shape)
-        return product(column).reshape(-1).double().cpu().numpy()
+        found = product(column)
+        check_finite_gradients(name, found)
+        return found.reshape(-1).double().cpu().numpy()
 
     operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
     start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()

@@ -166,3 +166,12 @@ def check_finite_outputs(outputs: Tensor, all_sum: AllSum = identity) -> None:
         raise ValueError(
             "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the input."
         )
+
+
+def check_finite_gradients(name: str, *values: Tensor) -> None:
+    """Raise ValueError unless what came back at a layer, equal on all ranks, is finite."""
+    if not all(found.isfinite().all() for found in values):
+        raise ValueError(
+            f"Expected finite gradients of the output at layer {name!r}, found NaN or infinity; "
+            "look for a square root or a division at zero after it, or leave it out of `layers`."
+        )
