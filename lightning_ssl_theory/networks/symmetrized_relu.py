@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import relu
 
 from lightning_ssl_theory.checks import check_positive
 
@@ -23,7 +23,7 @@ class SymmetrizedReLU(nn.Module):
         generator: Of the weights; None is torch's.
 
     Attributes:
-        weight: Neurons w_i as rows, shape (m, d1).
+        linear: The layer W x, for those who look at its covariance operator.
         bias: b_i, shape (m,), zero at the start.
         num_features: m, number of outputs.
 
@@ -55,9 +55,15 @@ class SymmetrizedReLU(nn.Module):
         check_positive(in_features, "in_features")
         check_positive(num_neurons, "num_neurons")
         check_positive(init_std, "init_std")
-        self.weight = nn.Parameter(init_std * torch.randn(num_neurons, in_features, generator=generator))
+        self.linear = nn.utils.skip_init(nn.Linear, in_features, num_neurons, bias=False)
+        self.linear.weight.data.normal_(0.0, init_std, generator=generator)
         self.register_buffer("bias", torch.zeros(num_neurons))
         self.num_features = num_neurons
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """Neurons w_i as rows, shape (m, d1)."""
+        return self.linear.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
         r"""Activations.
@@ -68,7 +74,7 @@ class SymmetrizedReLU(nn.Module):
         Returns:
             Shape (\*, m).
         """
-        drives = linear(inputs, self.weight)
+        drives = self.linear(inputs)
         return relu(drives - self.bias) - relu(-drives - self.bias)
 
 

@@ -60,7 +60,8 @@ def test_start():
     assert float(network.weight.detach().std()) == pytest.approx(1e-3, rel=4 / math.sqrt(2 * 5000))
     again = SymmetrizedReLU(100, 50, init_std=1e-3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again.weight, network.weight)
-    assert [name for name, _ in network.named_parameters()] == ["weight"]
+    assert [name for name, _ in network.named_parameters()] == ["linear.weight"]
+    assert network.weight is network.linear.weight
     assert "bias" in network.state_dict()
 
 
