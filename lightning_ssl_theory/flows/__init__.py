@@ -16,9 +16,10 @@ from lightning_ssl_theory.flows.sparse_coding_norms import (
     stage_one_norms,
 )
 from lightning_ssl_theory.flows.stiefel import stiefel_flow, stiefel_velocity
-from lightning_ssl_theory.flows.trace_matrix import eigenbasis, trace_matrix
+from lightning_ssl_theory.flows.trace_matrix import Eigenbasis, eigenbasis, trace_matrix
 
 __all__ = [
+    "Eigenbasis",
     "GrowthRates",
     "canonical_closed_form",
     "canonical_flow",
