@@ -24,5 +24,5 @@ def log_pictures(trainer: Trainer, pictures: Mapping[str, Tensor]) -> None:
                 logger.log_image(
                     key, [array.squeeze(2) if array.shape[2] == 1 else array], step=trainer.global_step
                 )
-            elif hasattr(logger.experiment, "add_image"):
+            elif hasattr(getattr(logger, "experiment", None), "add_image"):
                 logger.experiment.add_image(key, picture.cpu(), trainer.global_step)

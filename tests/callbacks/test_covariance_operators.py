@@ -209,6 +209,82 @@ def test_three_views_are_seen():
     assert_close(torch.tensor(found).double(), plugin_loop(k).trace(), rtol=1e-6, atol=0)
 
 
+def test_layers_by_pattern_and_type_and_normalisation():
+    values, views = first_look(
+        CovarianceOperators(["*.norm", nn.Conv2d], num_probes=None, precision="float64")
+    )
+    assert {key.split("/")[1] for key in values} == {"backbone.norm", "projector.norm", "backbone.conv"}
+    network = held_network(views)
+    for name in ("backbone.norm", "projector.norm"):
+        expected = plugin_loop(connections_loop(network, views, name)).trace()
+        assert values[f"covariance/{name}/trace"] == pytest.approx(float(expected), rel=1e-9)
+    with pytest.raises(ValueError, match=r"Expected the pattern 'head\.\*' to choose a layer of ToySSL"):
+        first_look(CovarianceOperators("head.*"))
+
+
+def test_a_small_memory_budget_changes_nothing_and_a_tiny_one_is_refused():
+    whole, _ = first_look(CovarianceOperators(precision="float64"))
+    chunks, _ = first_look(CovarianceOperators(precision="float64", memory_budget=100_000))
+    assert chunks == pytest.approx(whole, rel=1e-9, abs=1e-12)
+    with pytest.raises(ValueError, match=r"Expected a `memory_budget` that holds one sample, [0-9]+ bytes"):
+        first_look(CovarianceOperators(memory_budget=100, strict=True))
+
+
+def test_what_one_probe_cannot_tell_is_not_logged():
+    values, _ = first_look(CovarianceOperators(["backbone.conv"], num_probes=1))
+    assert {key.split("/")[-1] for key in values} == {
+        "trace",
+        "signal_ratio",
+        "growth_rate",
+        "residual",
+        "cosine",
+    }
+
+
+def test_eigenvectors_are_pictures_and_part_of_the_checkpoint():
+    callback = CovarianceOperators(
+        "backbone.conv", spectra_layers=["backbone.conv", "projector.out"], num_eigenvalues=2
+    )
+    first_look(callback)
+    (key, picture), *others = callback.pictures().items()
+    assert (key, others) == ("backbone.conv/eigenvectors", [])  # the projector sees no pixels
+    assert picture.shape == (3, 1 + 2 * 4, 1 + 4 * 4)  # two rows of four filters of 3 x 3, with a frame
+    assert picture.min() == 0 or picture.max() == 1
+    kept = callback.state_dict()["eigenvectors"]["backbone.conv"]
+    assert kept.shape == (2, 4, 1, 3, 3)
+    assert_close(kept.flatten(1).norm(dim=1), torch.ones(2))
+
+
+def test_the_residual_of_the_simple_loss_stays_at_rounding_while_a_network_trains():
+    class Plain(ToySSL):
+        """A bias-free MLP, trained on the very views that a look sees."""
+
+        def __init__(self):
+            super().__init__(lr=0.01)
+            torch.manual_seed(0)
+            widths = ((16, 12), (12, 8), (8, 4))
+            layers = [layer for sizes in widths for layer in (nn.Linear(*sizes, bias=False), nn.ReLU())]
+            self.backbone, self.projector = nn.Sequential(nn.Flatten(), *layers[:-1]), nn.Identity()
+            self.loss = SimpleContrastiveLoss()
+
+        def training_step(self, batch, batch_idx):
+            return self.loss(*map(self.embed, batch[0]))
+
+    callback = CovarianceOperators(precision="float64", every_n_steps=5)
+    _, logger = fit(
+        Plain(), [callback], train=DataLoader(Views(*toy_images(16)), 8), max_steps=30, max_epochs=-1
+    )
+    looks = logger.looks("covariance/")
+    assert [step for step, _ in looks] == list(range(0, 31, 5))
+    residuals = [value for _, values in looks for key, value in values.items() if key.endswith("/residual")]
+    assert len(residuals) == 3 * 7
+    assert max(residuals) < 1e-5
+    errors = [
+        value for _, values in looks for key, value in values.items() if key.endswith("growth_rate_stderr")
+    ]
+    assert max(errors) < 1e-9  # K^T w = f: the growth rate needs no probe
+
+
 def test_oracle_sees_the_whole_batch():
     # The oracle itself: with the statistics of half the batch the traces differ.
     _, views = first_look(CovarianceOperators(["projector.out"]))

@@ -5,6 +5,7 @@ import torch
 from helpers.ddp import run_ranks
 from helpers.every_diagnostic import SECTIONS, every_diagnostic
 from helpers.toy_ssl import ToySSL, Views, fit, seed_all, toy_images, view_loader
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_ssl_theory.callbacks import CollapseMonitor, CovarianceOperators
@@ -38,8 +39,10 @@ class Drifting(ToySSL):
 
 def diagnostics():
     exact = CovarianceOperators(
-        ["projector.hidden", "backbone.conv"],
+        ["projector.*", nn.Conv2d, "backbone.norm"],
         every_n_steps=2,
+        memory_budget=120_000,  # chunks
+        precision="float64",
         num_probes=None,
         estimator="unbiased",
         loss=SoftTripletLoss(temperature=0.5, margin=0.2, beta=0.3),

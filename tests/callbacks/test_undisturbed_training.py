@@ -13,10 +13,12 @@ from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all, view_loader
 NUM_STEPS = 30
 
 
-def end_of_training(callbacks, *, is_manual=False, **arguments):
+def end_of_training(callbacks, *, is_manual=False, is_compiled=False, **arguments):
     """Everything that training has decided after 30 steps, and the looks by section."""
     seed_all()
     module = ToySSL(is_manual=is_manual)
+    if is_compiled:
+        module.backbone.compile(backend="aot_eager")
     trainer, logger = fit(
         module,
         callbacks,
@@ -76,6 +78,10 @@ def test_gradient_accumulation_and_clipping():
 
 def test_autocast():
     check_undisturbed(precision="bf16-mixed")
+
+
+def test_compiled_backbone():
+    check_undisturbed(is_compiled=True)
 
 
 def on_each_rank(rank, world_size):

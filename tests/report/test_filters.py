@@ -7,7 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_ssl_theory.report.filters import MAX_FILTERS, first_layer_filters
+from lightning_ssl_theory.report.filters import (
+    FILTERS_A_ROW,
+    MAX_FILTERS,
+    Filters,
+    first_layer_eigenvectors,
+    first_layer_filters,
+)
 
 
 def checkpoint(folder, state, name="last.ckpt"):
@@ -87,3 +93,18 @@ def test_missing_broken_and_unsafe_checkpoints(tmp_path):
     assert "cannot be read" in first_layer_filters(tmp_path).sentence
     checkpoint(tmp_path, {"w": print})
     assert "cannot be read" in first_layer_filters(tmp_path).sentence
+
+
+def test_eigenvectors_that_a_callback_left_are_drawn(tmp_path):
+    assert "no checkpoint" in first_layer_eigenvectors(tmp_path).sentence
+    vectors = torch.randn(3, 20, 1, 5, 5)
+    states = {"Other": {"values": {}}, "CovarianceOperators": {"eigenvectors": {"backbone.conv": vectors}}}
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": {}, "callbacks": states}, path)
+    found = first_layer_eigenvectors(tmp_path)
+    assert len(found.images) == 3 * FILTERS_A_ROW
+    assert picture(found.images[0]).size == (5, 5)
+    assert "backbone.conv, the 3 leading eigenvectors" in found.sentence
+    torch.save({"state_dict": {}, "callbacks": {"Other": {}}}, path)
+    assert first_layer_eigenvectors(tmp_path) == Filters((), "The checkpoint last.ckpt holds no eigenvectors")

@@ -1,0 +1,260 @@
+"""Covariance operators against the limits of the machine and against the dense matrix, in one run.
+
+- scalars: all 21 weight layers of ResNet-18 (CIFAR stem, 128 outputs), N samples x 2 views, m = 4 probes, with the
+  prediction of InfoNCE's gradient. The limit is one forward and m + 1 backward passes on the same images; memory is
+  compared with a training step on them.
+- growth: time over probes and over samples, which should be linear in both.
+- spectra: the 8 leading eigenpairs of an early, a middle and a late layer, beside the time that a matrix product of
+  as many multiplications takes (see `operators.spectrum_cost`).
+- dense: a 100 x 100 linear layer, 1024 samples, 10 outputs: the same quantities from the operator as a matrix.
+
+Every measurement runs in a process of its own, for the sake of its peak memory.
+
+    python benchmarks/covariance.py [scalars growth spectra dense] [--samples 256]
+"""
+
+import argparse
+import multiprocessing as mp
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_ssl_theory.losses import InfoNCELoss
+from lightning_ssl_theory.networks import ResNet, SmallConvNet
+from lightning_ssl_theory.operators import covariance_scalars, covariance_spectra, spectrum_cost
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NUM_PROBES, NUM_OUTPUTS = 4, 128
+SPECTRA = {"early": "0.conv1", "middle": "0.layer2.1.conv1", "late": "0.layer4.1.conv2"}
+
+
+class Measured(tuple[float, float]):
+    """Seconds and MiB of peak memory above the start."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self[0]
+
+    @property
+    def mebibytes(self) -> float:
+        """Growth of the peak."""
+        return self[1]
+
+
+def measured(function: Callable[..., None], *arguments: Any) -> Measured:
+    """Run a function in a fresh process; it gets a `Stopwatch` first."""
+    with mp.get_context("spawn").Pool(1) as pool:
+        return Measured(pool.apply(_timed, (function, arguments)))
+
+
+def _timed(function: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> tuple[float, float]:
+    torch.manual_seed(0)
+    call = function(*arguments)
+    before, start = _peak(reset=True), _clock()
+    call()
+    return _clock() - start, _peak() - before
+
+
+def _clock() -> float:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak(*, reset: bool = False) -> float:
+    if DEVICE.type == "cuda":
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def resnet() -> nn.Module:
+    """ResNet-18 with the CIFAR stem and 128 outputs."""
+    return nn.Sequential(ResNet("resnet18", stem="cifar"), nn.Linear(512, NUM_OUTPUTS)).to(DEVICE)
+
+
+def images(num_samples: int) -> Tensor:
+    """Two views of samples."""
+    return torch.randn(num_samples, 2, 3, 32, 32, device=DEVICE)
+
+
+def forward_pass(num_samples: int) -> Callable[[], object]:
+    """A forward pass that keeps its graph."""
+    model, views = resnet(), images(num_samples)
+    return lambda: model(views.flatten(0, 1))
+
+
+def backward_pass(num_samples: int) -> Callable[[], object]:
+    """A backward pass alone."""
+    model, views = resnet(), images(num_samples)
+    outputs = model(views.flatten(0, 1))
+    return lambda: outputs.sum().backward()
+
+
+def training_step(num_samples: int) -> Callable[[], object]:
+    """A forward and a backward pass of InfoNCE, and a step of SGD with momentum."""
+    model, views, loss = resnet(), images(num_samples), InfoNCELoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step() -> None:
+        outputs = model(views.flatten(0, 1)).unflatten(0, (-1, 2))
+        loss(outputs[:, 0], outputs[:, 1]).backward()
+        optimizer.step()
+
+    return step
+
+
+def scalars(num_samples: int, num_probes: int = NUM_PROBES) -> Callable[[], object]:
+    """Our scalars of all layers."""
+    model, views = resnet(), images(num_samples)
+    return lambda: covariance_scalars(model, views, num_probes=num_probes, loss=InfoNCELoss())
+
+
+def small_scalars(num_samples: int, num_probes: int) -> Callable[[], object]:
+    """The same of a small network."""
+    model, views = nn.Sequential(SmallConvNet(3, [32, 64]), nn.Linear(64, 32)).to(DEVICE), images(num_samples)
+    covariance_scalars(model, views[:2], num_probes=2)
+    return lambda: covariance_scalars(model, views, num_probes=num_probes)
+
+
+def spectrum(num_samples: int, layer: str) -> Callable[[], object]:
+    """Our spectrum of one layer."""
+    model, views = resnet(), images(num_samples)
+    return lambda: covariance_spectra(model, views, layer, num_eigenvalues=8)
+
+
+def matrix_product(multiplications: float) -> Callable[[], object]:
+    """As many multiplications in square matrix products."""
+    size = 2048 if DEVICE.type == "cpu" else 8192
+    left, right = torch.randn(2, size, size, device=DEVICE)
+    _ = left @ right
+    rounds = max(1, round(multiplications / size**3))
+    return lambda: [left @ right for _ in range(rounds)]
+
+
+def linear_network() -> tuple[nn.Module, Tensor]:
+    """The layer of the dense comparison, and its views."""
+    model = nn.Sequential(nn.Linear(100, 100, bias=False), nn.ReLU(), nn.Linear(100, 10, bias=False)).to(
+        DEVICE
+    )
+    return model, torch.randn(1024, 2, 100, device=DEVICE)
+
+
+def dense_operator() -> Callable[[], object]:
+    """Trace, signal ratio, growth rate and Frobenius norm from the P x P matrix, formed the plain way."""
+    model, views = linear_network()
+
+    @torch.no_grad()
+    def form() -> list[Tensor]:
+        inputs, (first, _, last) = views.flatten(0, 1), model
+        slopes = (first(inputs) > 0).float()
+        jacobians = torch.einsum("si,so,ko->soik", inputs, slopes, last.weight)  # df_k / dW_oi
+        connections = jacobians.reshape(1024, 2, 10_000, 10)
+        means = connections.mean(1)
+        centred = (means - means.mean(0)).permute(1, 0, 2).flatten(1)
+        operator = centred @ centred.mT / 1024
+        within = (connections - means[:, None]).square().sum() / 2048
+        weight = first.weight.reshape(-1)
+        trace = operator.trace()
+        return [
+            trace,
+            trace / (trace + within),
+            weight @ operator @ weight / weight.norm() ** 2,
+            operator.norm(),
+        ]
+
+    return form
+
+
+def our_operator(num_probes: int | None) -> Callable[[], object]:
+    """The same quantities, with their errors, by our scalars."""
+    model, views = linear_network()
+    covariance_scalars(model, views[:2], "0", num_probes=2)
+    return lambda: covariance_scalars(model, views, "0", num_probes=num_probes, memory_budget=2**24)
+
+
+def show_scalars(num_samples: int) -> None:
+    """Time and memory on ResNet-18."""
+    forward, backward = measured(forward_pass, num_samples), measured(backward_pass, num_samples)
+    ours, step = measured(scalars, num_samples), measured(training_step, num_samples)
+    forward_again, backward_again = measured(forward_pass, num_samples), measured(backward_pass, num_samples)
+    seconds = [(a.seconds + b.seconds) / 2 for a, b in ((forward, forward_again), (backward, backward_again))]
+    limit = seconds[0] + (NUM_PROBES + 1) * seconds[1]
+    print(f"\nscalars: ResNet-18, 21 layers, {num_samples} x 2 views, m = {NUM_PROBES}")
+    print(f"  forward {seconds[0]:.2f} s, backward {seconds[1]:.2f} s, limit {limit:.2f} s")
+    print(f"  ours    {ours.seconds:.2f} s = {ours.seconds / limit:.2f} x the limit (target <= 2)")
+    print(f"  memory  {ours.mebibytes:.0f} MiB = {ours.mebibytes / step.mebibytes:.2f} x a training step's "
+          f"{step.mebibytes:.0f} MiB (target <= 1.5)")  # fmt: skip
+
+
+def show_growth() -> None:
+    """Time over probes and samples of a small network."""
+    print("\ngrowth: small convolutional network, seconds, fastest of 3")
+    for name, sizes in (
+        ("probes", [(128, m) for m in (2, 4, 8, 16, 32)]),
+        ("samples", [(n, 4) for n in (32, 64, 128, 256, 512)]),
+    ):
+        times = [min(measured(small_scalars, *size).seconds for _ in range(3)) for size in sizes]
+        counts = [size[1] if name == "probes" else size[0] for size in sizes]
+        slope = (
+            (times[-1] - times[1])
+            / (counts[-1] - counts[1])
+            / ((times[1] - times[0]) / (counts[1] - counts[0]))
+        )
+        row = ", ".join(f"{count}: {seconds:.3f}" for count, seconds in zip(counts, times, strict=True))
+        print(f"  {name:8} {row}; last increments over the first {slope:.2f} (1 is linear)")
+
+
+def show_spectra(num_samples: int) -> None:
+    """Time of the leading eigenpairs."""
+    print(f"\nspectra: 8 leading eigenpairs, {num_samples} x 2 views")
+    model, views = resnet(), images(num_samples)
+    for place, layer in SPECTRA.items():
+        cost = spectrum_cost(model, views, layer, num_samples, 8)
+        way, multiplications = min(("gram", cost.gram), ("lanczos", cost.lanczos), key=lambda pair: pair[1])
+        limit = measured(matrix_product, multiplications).seconds
+        ours = measured(spectrum, num_samples, layer).seconds
+        print(f"  {place:7} {layer:18} {way:8} {multiplications / 1e9:8.0f} G multiplications: {limit:.1f} s as matrix "
+              f"products, ours {ours:.1f} s = {ours / limit:.1f} x")  # fmt: skip
+
+
+def show_dense() -> None:
+    """Time and memory against the dense operator."""
+    dense = measured(dense_operator)
+    print("\ndense: Linear(100, 100), 1024 samples x 2 views, 10 outputs; formed as a matrix "
+          f"{dense.seconds:.2f} s, {dense.mebibytes:.0f} MiB")  # fmt: skip
+    for label, num_probes in (("m = 4", NUM_PROBES), ("all unit probes", None)):
+        ours = measured(our_operator, num_probes)
+        print(f"  ours, {label}: {1e3 * ours.seconds:.1f} ms, {dense.seconds / ours.seconds:.0f} x faster "
+              f"(target >= 100); {ours.mebibytes:.1f} MiB, {100 * ours.mebibytes / dense.mebibytes:.2f} % (target < 1)")  # fmt: skip
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ["scalars", "growth", "spectra", "dense"]
+    parser.add_argument("parts", nargs="*", default=parts, choices=[*parts, []])
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--spectra-samples", type=int, default=16)
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {DEVICE}, {torch.get_num_threads()} threads")
+    if "dense" in arguments.parts:
+        show_dense()
+    if "growth" in arguments.parts:
+        show_growth()
+    if "scalars" in arguments.parts:
+        show_scalars(arguments.samples)
+    if "spectra" in arguments.parts:
+        show_spectra(arguments.spectra_samples)
+
+
+if __name__ == "__main__":
+    main()
