@@ -81,8 +81,8 @@ class LatentTreeMonitor(Diagnostic):
     def __init__(self, network: str = "backbone", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._network = network
-        self._groups: dict[str, LatentSelectivity] = {}
-        self._activations: dict[str, LatentSelectivity] = {}
+        self._groups: LatentSelectivity | None = None
+        self._activations: LatentSelectivity | None = None
         self._children: dict[str, RankOne] = {}
         self._connections: dict[str, ConnectionSums] = {}
         self._lucky: dict[str, Tensor] = {}
@@ -107,14 +107,15 @@ class LatentTreeMonitor(Diagnostic):
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
-        device = pl_module.device
-        for name, layer in self._levels(pl_module).items():
-            num_latents, num_outputs = layer.groups, self._tree(pl_module).num_features
+        device, group_size = pl_module.device, self._tree(pl_module).num_features
+        layers = self._levels(pl_module)
+        num_latents = sum(layer.groups for layer in layers.values())
+        self._groups = LatentSelectivity(num_latents, group_size).to(device)
+        self._activations = LatentSelectivity(num_latents, group_size).to(device)
+        for name, layer in layers.items():
             num_inputs = layer.weight.shape[1]
-            self._groups[name] = LatentSelectivity(num_latents, num_outputs).to(device)
-            self._activations[name] = LatentSelectivity(num_latents, num_outputs).to(device)
-            self._children[name] = RankOne(num_latents, num_inputs).to(device)
-            total = torch.zeros(2, num_latents, num_outputs, num_outputs * num_inputs, device=device)
+            self._children[name] = RankOne(layer.groups, num_inputs).to(device)
+            total = torch.zeros(2, layer.groups, group_size, group_size * num_inputs, device=device)
             self._connections[name] = ConnectionSums(torch.zeros(2, device=device), total)
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
@@ -131,57 +132,75 @@ class LatentTreeMonitor(Diagnostic):
             trace_network(tree, view[rows].float(), list(layers), output=tree.root_features)
             for view in read_views(batch, min_views=2)[:2]
         )
+        # from the root down, as the latents are
+        outputs = [seen.outputs for seen in first.layers.values()][::-1]
+        activations = [first.outputs, *[seen.inputs for seen in first.layers.values()][:0:-1]]
+        assert self._groups is not None
+        assert self._activations is not None
+        self._groups.update(torch.cat(outputs, dim=1), latents)
+        self._activations.update(torch.cat(activations, dim=1), latents)
         sums = connection_sums(first, latents[:, 0])
-        activations = [*[seen.inputs for seen in first.layers.values()][1:], first.outputs]
-        by_level = latents.split(sizes, dim=1)[::-1]
-        for name, found, level_latents in zip(layers, activations, by_level, strict=True):
-            self._groups[name].update(first.layers[name].outputs, level_latents)
-            self._activations[name].update(found, level_latents)
+        for name, level_latents in zip(layers, latents.split(sizes, dim=1)[::-1], strict=True):
             self._children[name].update(first.layers[name].inputs, second.layers[name].inputs, level_latents)
             seen = self._connections[name]
             self._connections[name] = ConnectionSums(*(a + b for a, b in zip(seen, sums[name], strict=True)))
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Values of every level over all ranks."""
-        is_untrained = trainer.global_step == 0
         values: dict[str, float | Tensor] = {}
-        for name in self._levels(pl_module):
-            level = self._level(name, is_untrained=is_untrained)
+        for name, level in self._measured(pl_module, is_untrained=trainer.global_step == 0).items():
             self.levels[name] = level
-            values |= {
-                f"{self._network}.{name}/normalized_correlation": level.normalized_correlation.mean(),
-                f"{self._network}.{name}/latent_selectivity": level.selectivity.abs().amax(1).mean(),
+            found = {
+                "normalized_correlation": level.normalized_correlation.mean(),
+                "latent_selectivity": level.selectivity.abs().amax(1).mean(),
             }
             for key in ("rank_one_share", "rank_one_cosine", "operator_trace", "operator_norm"):
-                values[f"{self._network}.{name}/{key}"] = getattr(level, key).mean()
+                found[key] = getattr(level, key).mean()
             is_known = level.lucky_node >= 0
             if bool(is_known.any()):
-                wins = level.lucky_node[is_known] == level.best_node[is_known]
-                values[f"{self._network}.{name}/lucky_share"] = wins.double().mean()
+                found["lucky_share"] = (level.lucky_node == level.best_node)[is_known].double().mean()
+            values |= {f"{self._network}.{name}/{key}": value for key, value in found.items()}
         return values
 
-    def _level(self, name: str, *, is_untrained: bool) -> LatentLevel:
-        group, activation = self._groups[name].compute(), self._activations[name].compute()
-        children = self._children[name].compute()
-        sums = ConnectionSums(*(all_sum(part) for part in self._connections[name]))
-        norms = latent_operator_norms(sums)
-        shape = (self._groups[name].num_latents, -1)
-        alignment = group.selectivity.reshape(shape)
-        if is_untrained and name not in self._lucky:
-            self._lucky[name] = lucky_nodes(alignment, group.is_active.reshape(shape)).cpu()
-        level = LatentLevel(
-            normalized_correlation=group.normalized_correlation.reshape(-1),
-            selectivity=activation.selectivity.reshape(shape),
-            alignment=alignment,
-            best_node=group.best_node.reshape(-1),
-            lucky_node=self._lucky.get(name, torch.full_like(group.best_node.reshape(-1), -1)),
-            rank_one_share=children.leading_share.reshape(-1),
-            rank_one_cosine=children.cosine.reshape(-1),
-            rank_one_scale=children.scale.reshape(-1),
-            operator_trace=norms.trace,
-            operator_norm=norms.frobenius_norm,
-        )
-        return LatentLevel(*(part.cpu() for part in level))
+    def _measured(self, pl_module: LightningModule, *, is_untrained: bool) -> dict[str, LatentLevel]:
+        assert self._groups is not None
+        assert self._activations is not None
+        layers = self._levels(pl_module)
+        sizes = [layer.groups for layer in reversed(layers.values())]
+        groups, activations = self._groups.compute(), self._activations.compute()
+        by_level = [
+            part.split(sizes)[::-1]
+            for part in (
+                groups.normalized_correlation.reshape(-1),  # torchmetrics squeezes what one latent has
+                activations.selectivity.reshape(sum(sizes), -1),
+                groups.selectivity.reshape(sum(sizes), -1),
+                groups.best_node.reshape(-1),
+                groups.is_active.reshape(sum(sizes), -1),
+            )
+        ]
+        found = {}
+        for name, nc, selectivity, alignment, best, is_active in zip(layers, *by_level, strict=True):
+            if is_untrained and name not in self._lucky:
+                self._lucky[name] = lucky_nodes(alignment, is_active).cpu()
+            children = self._children[name].compute()
+            norms = latent_operator_norms(
+                ConnectionSums(*(all_sum(part) for part in self._connections[name]))
+            )
+            lucky = self._lucky.get(name, torch.full_like(best, -1))
+            level = LatentLevel(
+                nc,
+                selectivity,
+                alignment,
+                best,
+                lucky,
+                children.leading_share.reshape(-1),
+                children.cosine.reshape(-1),
+                children.scale.reshape(-1),
+                norms.trace,
+                norms.frobenius_norm,
+            )
+            found[name] = LatentLevel(*(part.cpu() for part in level))
+        return found
 
     def _tree(self, pl_module: LightningModule) -> LatentTreeNetwork:
         network = find_module(pl_module, self._network)

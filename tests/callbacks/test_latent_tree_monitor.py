@@ -141,6 +141,15 @@ def test_steps_and_undisturbed_training():
         assert torch.equal(expected, found), name
 
 
+def test_a_single_latent_with_a_single_neuron():
+    monitor = LatentTreeMonitor()
+    module = ContrastiveSSL(LatentTreeNetwork(1, group_size=1), nn.Identity(), InfoNCELoss())
+    Trainer(**QUIET, callbacks=[monitor]).validate(
+        module, LatentTreeDataModule(1, num_val_samples=50), verbose=False
+    )
+    assert [part.shape for part in monitor.levels["level_1"]] == [(1,), (1, 1), (1, 1), *[(1,)] * 7]
+
+
 def _rank_values(rank, world_size):
     module, monitor = tree_module(), LatentTreeMonitor()
     arguments = {"devices": world_size, "strategy": "ddp"} if world_size > 1 else {}
