@@ -33,6 +33,15 @@ def test_orthogonal_images(tmp_path):
     assert values["none"]["collapse/output/effective_rank"] < 1.1
 
 
+def test_operators_of_checkpoint(tmp_path, capsys):
+    example = load("operators_of_checkpoint")
+    torch.save(example.network().state_dict(), tmp_path / "network.pt")
+    residuals = example.main(tmp_path / "network.pt", num_samples=48)
+    assert set(residuals) == {"0.conv_1", "0.conv_2", "1"}
+    assert all(0 < residual < 1 for residual in residuals.values())
+    assert "leading eigenvalues" in capsys.readouterr().out
+
+
 def test_drop_in(tmp_path):
     pytest.importorskip("lightly")
     values = load("drop_in").main(max_steps=2, num_images=32, output_dir=str(tmp_path))
@@ -69,3 +78,42 @@ def test_wen_li2021(tmp_path):
     assert [v.holds for v in verdicts if v.claim == "no masks: dense share >= 0.7"] == [True]
     written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
     assert written == {"stages", "atoms", "downstream", "rates", "weights", "looks", "verdicts"}
+
+
+def verdicts_of(name, folder, **settings):
+    """Every script leaves a verdict for each claim, its tables and its figures."""
+    verdicts = load(f"reproduce/{name}").main(output_dir=str(folder), **settings)
+    written = {path.name for path in (folder / name).iterdir()}
+    assert "verdicts.csv" in written
+    assert any(file.endswith(".png") for file in written)
+    return {verdict.claim: verdict.holds for verdict in verdicts}
+
+
+def test_esser2023_fig1(tmp_path):
+    holds = verdicts_of("esser2023_fig1", tmp_path, seeds=1, steps=40)
+    assert len(holds) == 7
+    assert holds["no constraint: two outputs collapse to one direction"]
+
+
+def test_esser2023_fig2(tmp_path):
+    holds = verdicts_of("esser2023_fig2", tmp_path, widths=[64, 128, 256, 512], seeds=1, start_seeds=3)
+    assert len(holds) == 9
+    assert holds["tanh at initialisation, absolute: h^-1.5"]
+
+
+def test_esser2023_fig3(tmp_path):
+    holds = verdicts_of("esser2023_fig3", tmp_path, seeds=1, steps=100, widths=(10,))
+    assert holds["Grassmann steps follow the Grassmann ODE"]
+
+
+def test_esser2023_fig4(tmp_path):
+    settings = {"data_dir": str(tmp_path), "widths": (800, 1000), "repeats": 1}
+    holds = verdicts_of("esser2023_fig4", tmp_path, **settings)
+    assert holds["a step of the ODE is faster"]
+    assert holds["linear SVM: trained network and ODE coincide (1 point on average)"] is None  # no MNIST here
+
+
+def test_esser2023_beyond(tmp_path):
+    holds = verdicts_of("esser2023_beyond", tmp_path, seeds=1, counts=[20, 40])
+    assert holds["plain, polar: follows the Stiefel flow, at first order"]
+    assert holds["plain, QR: the path depends on the basis of the inputs"]
