@@ -16,6 +16,7 @@ PURE = [
     "manifolds.py",
     "distributed.py",
     "frozen_network.py",
+    "dictionaries.py",
 ]
 FORBIDDEN = {
     **dict.fromkeys(
