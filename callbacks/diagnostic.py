@@ -167,6 +167,11 @@ class Diagnostic(Callback):
             self._close(trainer, pl_module)
 
     @property
+    def seconds_spent(self) -> float:
+        """Seconds that looks have taken on this rank since training began."""
+        return self._spent
+
+    @property
     def state_key(self) -> str:
         """Callbacks of one class with different arguments keep their states apart."""
         return self._generate_state_key(**self.identity())
