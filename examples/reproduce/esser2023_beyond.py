@@ -81,7 +81,7 @@ def qr_velocity(weight: Tensor, gradient: Tensor) -> Tensor:
     return -grassmann_tangent(weight, gradient) - weight @ (low - low.mT)
 
 
-def qr_flow(weights: tuple[Tensor, Tensor], num_steps: int = 400) -> Tensor:
+def qr_flow(weights: tuple[Tensor, Tensor], num_steps: int = 100) -> Tensor:
     """Its solution, by the classical Runge-Kutta method on the weights."""
     hidden, output = weights
     h = TIME / num_steps

@@ -67,8 +67,8 @@ def at_start(width: int, seeds: int) -> list[dict[str, Any]]:
 
 
 def trained_outputs(activation: str, width: int, seed: int, looks: list[int]) -> dict[int, Tensor]:
-    """Outputs of one output after numbers of steps of contrastive training."""
-    model, views = build(activation, width, 1, seed), moons()
+    """Two outputs after numbers of steps of contrastive training."""
+    model, views = build(activation, width, 2, seed), moons()
     optimizer, found = model.configure_optimizers(), {}
     for step in range(max(looks) + 1):
         if step in looks:

@@ -66,9 +66,9 @@ class HalfMoonsDataModule(LightningDataModule):
         counts = {"batch_size": batch_size, "num_samples": num_samples, "num_views": num_views}
         for name, value in counts.items():
             check_positive(value, name)
-        for name, value in {"noise": noise, "view_noise": view_noise}.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"Expected `{name}` >= 0 and finite, got {value}; 0 switches it off.")
+        for name, deviation in {"noise": noise, "view_noise": view_noise}.items():
+            if not 0 <= deviation < float("inf"):
+                raise ValueError(f"Expected `{name}` >= 0 and finite, got {deviation}; 0 switches it off.")
         self._batch_size, self._num_views, self._view_noise, self._seed = (
             batch_size,
             num_views,

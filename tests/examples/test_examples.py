@@ -90,13 +90,13 @@ def verdicts_of(name, folder, **settings):
 
 
 def test_esser2023_fig1(tmp_path):
-    holds = verdicts_of("esser2023_fig1", tmp_path, seeds=1, steps=40)
+    holds = verdicts_of("esser2023_fig1", tmp_path, seeds=1, steps=25)
     assert len(holds) == 7
     assert holds["no constraint: two outputs collapse to one direction"]
 
 
 def test_esser2023_fig2(tmp_path):
-    holds = verdicts_of("esser2023_fig2", tmp_path, widths=[64, 128, 256, 512], seeds=1, start_seeds=3)
+    holds = verdicts_of("esser2023_fig2", tmp_path, widths=[64, 128, 256], seeds=1, start_seeds=3)
     assert len(holds) == 9
     assert holds["tanh at initialisation, absolute: h^-1.5"]
 
@@ -117,3 +117,31 @@ def test_esser2023_beyond(tmp_path):
     holds = verdicts_of("esser2023_beyond", tmp_path, seeds=1, counts=[20, 40])
     assert holds["plain, polar: follows the Stiefel flow, at first order"]
     assert holds["plain, QR: the path depends on the basis of the inputs"]
+
+
+def test_tian2020_latent_tree(tmp_path, monkeypatch):
+    module = load("reproduce/tian2020_latent_tree")
+    monkeypatch.setattr(module, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(module, "NUM_VALIDATION", 256)
+    results = module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1)
+    assert {setting.loss for setting in results} == set(module.LOSSES)
+    folder = tmp_path / "tian2020_latent_tree"
+    assert {"correlation.png", "training.png", "theorem_6.csv", "verdicts.csv"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert "Thm 6: its direction is a_mu" in (folder / "verdicts.csv").read_text()
+
+
+def test_tian2020_losses(tmp_path, monkeypatch):
+    module = load("reproduce/tian2020_losses")
+    monkeypatch.setattr(module, "BETAS", (0.0, 0.5))
+    results = module.main(output_dir=str(tmp_path), num_seeds=1, max_steps=2)
+    for before, after in results[module.Setting("simple")]:
+        assert (
+            max(
+                before["covariance/backbone.linear_1/residual"],
+                after["covariance/backbone.linear_1/residual"],
+            )
+            < 1e-4
+        )
+    assert (tmp_path / "tian2020_losses" / "losses.png").is_file()
