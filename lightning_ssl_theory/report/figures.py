@@ -84,16 +84,23 @@ def eigenvector_figure(filters: Filters) -> str:
     Returns:
         One <figure>.
     """
+    size = filters.num_a_row or len(filters.images)
+    rows = [filters.images[start : start + size] for start in range(0, len(filters.images), size)]
     pictures = "".join(
-        f'<img src="{uri}" alt="eigenvector {i}">' for i, uri in enumerate(filters.images, start=1)
+        f'<div class="filters" style="margin-top:6px" title="eigenvector {rank}">'
+        + "".join(
+            f'<img src="{uri}" alt="filter {i} of eigenvector {rank}">' for i, uri in enumerate(row, start=1)
+        )
+        + "</div>"
+        for rank, row in enumerate(rows, start=1)
     )
     reading = (
-        "The directions in which contrast drives the first layer hardest, as filters: compare them with the filters "
-        "themselves, which turn to them."
+        "The directions in which contrast drives the first layer hardest, a row of filters each: compare them with "
+        "the filters themselves, which turn to them."
     )
     return (
         f'<figure class="wide"><p class="read" style="margin-top:0">{reading}</p>'
-        f'<div class="filters">{pictures}</div>'
+        f"{pictures}"
         f'<p class="note" style="margin-top:10px">{escape(filters.sentence)}</p></figure>'
     )
 

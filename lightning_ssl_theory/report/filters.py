@@ -26,11 +26,13 @@ class Filters(NamedTuple):
         images: One PNG a filter, as data URIs; empty where the layer cannot be drawn.
         sentence: Which weight is shown, or why none is.
         is_colour: Whether the filters see red, green and blue.
+        num_a_row: Pictures in a row, where rows mean something.
     """
 
     images: tuple[str, ...]
     sentence: str
     is_colour: bool = False
+    num_a_row: int | None = None
 
 
 def first_layer_filters(folder: Path) -> Filters:
@@ -80,7 +82,7 @@ def first_layer_eigenvectors(folder: Path) -> Filters:
                     f"filters of each, from {checkpoint.name}; each is scaled to its eigenvector's largest entry."
                 )
                 images = tuple(_data_uri(image, scale=1.0) for row in shown for image in row)
-                return Filters(images, sentence, is_colour=shown[0].shape[1] == 3)
+                return Filters(images, sentence, shown[0].shape[1] == 3, num_a_row=len(shown[0]))
     return Filters((), f"The checkpoint {checkpoint.name} holds no eigenvectors")
 
 
