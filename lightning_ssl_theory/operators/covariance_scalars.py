@@ -16,6 +16,7 @@ from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.operators.covariance_operators import check_views
 from lightning_ssl_theory.operators.covariance_sums import CovarianceSums, layer_sums
+from lightning_ssl_theory.operators.full_precision import full_precision
 from lightning_ssl_theory.operators.layer_names import LayerChoice
 from lightning_ssl_theory.operators.output_cotangents import (
     PairwiseObjective,
@@ -36,6 +37,7 @@ from lightning_ssl_theory.operators.weight_directions import WeightDirections
 PROBES_AT_ONCE = 8
 
 
+@full_precision
 @torch.inference_mode(False)
 def covariance_scalars(
     model: nn.Module,

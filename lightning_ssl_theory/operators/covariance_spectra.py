@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum, identity
 from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.operators.covariance_operators import check_views
+from lightning_ssl_theory.operators.full_precision import full_precision
 from lightning_ssl_theory.operators.gram_spectrum import gram_spectrum
 from lightning_ssl_theory.operators.lanczos_spectrum import lanczos_spectrum
 from lightning_ssl_theory.operators.layer_names import LayerChoice, resolve_layers
@@ -23,6 +24,7 @@ from lightning_ssl_theory.operators.weight_maps import patches
 Method = Literal["cheaper", "gram", "lanczos"]
 
 
+@full_precision
 @torch.inference_mode(False)
 def covariance_spectra(
     model: nn.Module,

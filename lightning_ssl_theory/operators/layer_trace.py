@@ -141,12 +141,12 @@ def trace_network(
             "name layers that the output depends on."
         )
     check_outputs(outputs, len(inputs))
-    if not outputs.requires_grad:
+    reached = [name for name in names if name in seen and name not in shared]
+    if not reached or not outputs.requires_grad:
         raise ValueError(
             "Expected the output to depend on a traced layer with a gradient, it does not; "
             "name other `layers`, or pass `output=` without torch.no_grad."
         )
-    reached = [name for name in names if name in seen and name not in shared]
     return NetworkTrace(outputs, {name: LayerTrace(weights[name], *seen[name]) for name in reached})
 
 

@@ -1,0 +1,30 @@
+"""Functions that compute in the precision of their views, whatever surrounds the call."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """A function of a model and its views, run without autocast: backward passes follow it as forward passes do.
+
+    Args:
+        function: Takes `(model, views, ...)`.
+
+    Returns:
+        The same function.
+    """
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        views = args[1] if len(args) > 1 else kwargs["views"]
+        device = views.device.type if isinstance(views, torch.Tensor) else "cpu"
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
