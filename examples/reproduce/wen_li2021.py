@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
 
     num_features: int = 512
     num_atoms: int = 32
-    num_neurons: int = 192
+    num_neurons: int = 256
     batch_size: int = 1024
     labels: tuple[int, ...] = (100, 300, 1000, 3000, 6000, 12000)
     num_held_out: int = 6000
@@ -323,8 +323,8 @@ def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], runs: Ru
         atoms.set(title="with masks", xlabel="step", ylabel="share", ylim=(0, 1.06))
         for axes in (with_masks, atoms):
             mark_stages(axes, ends)
-        for axes in (ratio, atoms):
-            axes.legend(fontsize=8.5)
+        ratio.legend(fontsize=8.5)
+        atoms.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(0.2, 0.9))
 
 
 def plot_atoms(found: Reproduction, runs: Runs, dictionary: Tensor) -> None:
@@ -365,7 +365,7 @@ def plot_downstream(found: Reproduction, sizes: Sizes, curves: Curves) -> None:
             left.annotate(name, (sizes.labels[0], cap), va="bottom", fontsize=8, color="#5d636d")
         left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²", ylim=(0, 1))
         right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy", ylim=(0.5, 1))
-        right.legend(fontsize=8, loc="lower right")
+        right.figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=6)
 
 
 # %%
@@ -480,15 +480,15 @@ def main(
     shorten: float = 1.0,
 ) -> list[Verdict]:
     """Train every arm on every seed, and write tables, figures and verdicts."""
-    usual = Sizes(1024, 64, 448, 1024, (100, 300, 1000, 3000, 6000, 24000)) if full else Sizes()
+    usual = Sizes(1024, 64, 512, 1024, (100, 300, 1000, 3000, 6000, 24000)) if full else Sizes()
     sizes = sizes or usual
     found = Reproduction("wen_li2021", output_dir)
     stage, start = stage_one_steps(sizes), large_start(sizes)
     arms = [
         Arm("masks", True, SMALL_START, True, 6.0 * shorten),
         Arm("no masks", False, start, False, 2.0 * shorten),
-        Arm("masks, large start", True, start, True, 6.0 * shorten),
-        Arm("no masks, growing biases", False, start, True, 6.0 * shorten),
+        Arm("masks, large start", True, start, True, 4.0 * shorten),
+        Arm("no masks, growing biases", False, start, True, 4.0 * shorten),
         Arm("no masks, small start", False, SMALL_START, False, 2.0 * shorten),
     ]
     runs: Runs = {arm.name: [] for arm in arms}
@@ -502,10 +502,8 @@ def main(
             runs[arm.name].append(run)
             finals[arm.name].append(final_values(run, dictionary))
             probed[arm.name].append(downstream.curves(run.network))
-            print(
-                f"seed {seed}, {arm.name}: sparse share {finals[arm.name][-1]['sparse_share']:.3f}",
-                flush=True,
-            )
+            shares = ", ".join(f"{key} {value:.3f}" for key, value in finals[arm.name][-1].items())
+            print(f"seed {seed}, {arm.name}: {shares}", flush=True)
     curves = {name: mean_curves(every) for name, every in probed.items()}
     rates = rate_rows(sizes, arms, runs, stage)
     found.table("rates", rates)

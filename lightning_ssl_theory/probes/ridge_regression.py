@@ -26,7 +26,7 @@ class LinearRegressor(NamedTuple):
     bias: Tensor
     """Shape (K,)."""
     penalty: float
-    """The penalty lambda that was chosen, relative to the mean error of standardised features."""
+    """The penalty lambda that was chosen."""
 
     def predictions(self, features: Tensor) -> Tensor:
         """Predicted targets.
@@ -45,13 +45,13 @@ class LinearRegressor(NamedTuple):
 def ridge_regression(
     features: Tensor, targets: Tensor, *, penalties: Sequence[float] = PENALTIES
 ) -> LinearRegressor:
-    r"""Least squares on standardised features with a quadratic penalty.
+    r"""Least squares with a quadratic penalty on all weights alike.
 
-    .. math:: \min_{W, b} \frac1N \sum_n \| y_n - W \tilde x_n - b \|^2 + \lambda \|W\|_F^2
+    .. math:: \min_{W, b} \frac1N \sum_n \| y_n - W x_n - b \|^2 + \lambda\, v\, \|W\|_F^2
 
-    with :math:`\tilde x` of mean 0 and variance 1 (1/N) and constant features left out. Of the penalties it takes
-    the one with the least leave-one-out error, :math:`e_n / (1 - h_n)` at the diagonal h of the hat matrix, over
-    all targets together (exact but for the standardisation, which is that of all rows).
+    with v the mean variance (1/N) of the features. Unlike the library's classifiers it does not standardise each of
+    them: a neuron that fired once among few labels would be blown up. Of the penalties it takes the one with
+    the least leave-one-out error over all targets, :math:`e_n / (1 - h_n)` with h the diagonal of the hat matrix.
 
     Args:
         features: Shape (N, D), N >= 2, any real dtype.
@@ -85,15 +85,14 @@ def ridge_regression(
     exact, goals = to_float64(features), to_float64(targets)
     mean, goal_mean = exact.mean(0), goals.mean(0)
     centred = exact - mean
-    std = centred.square().mean(0).sqrt()
-    # The mean of a constant is off by up to N eps of itself, and so is what is left of it.
-    inverse_std = std.where(std > len(exact) * EPS * mean.abs(), torch.inf).reciprocal()
-    left, singular, right = torch.linalg.svd(centred * inverse_std, full_matrices=False)
+    variance = float(centred.square().mean())
+    left, singular, right = torch.linalg.svd(centred, full_matrices=False)
+    squares = singular.square() / (len(exact) * (variance or 1.0))
     along = left.mT @ (goals - goal_mean)  # (R, K)
-    errors = [_left_out_error(left, singular, along, goals - goal_mean, penalty) for penalty in penalties]
+    errors = [_left_out_error(left, squares, along, goals - goal_mean, penalty) for penalty in penalties]
     penalty = penalties[errors.index(min(errors))]
-    shrunk = (singular / (singular.square() + len(exact) * penalty)).unsqueeze(1) * along
-    weight = (right.mT @ shrunk).mT * inverse_std
+    shrunk = (singular / (singular.square() + len(exact) * (variance or 1.0) * penalty)).unsqueeze(1) * along
+    weight = (right.mT @ shrunk).mT
     return LinearRegressor(weight, goal_mean - weight @ mean, penalty)
 
 
@@ -126,8 +125,9 @@ def r2_score(predictions: Tensor, targets: Tensor) -> Tensor:
     return 1 - (goals - guess).square().sum(0) / spread
 
 
-def _left_out_error(left: Tensor, singular: Tensor, along: Tensor, goals: Tensor, penalty: float) -> float:
-    kept = singular.square() / (singular.square() + len(goals) * penalty)
+# `squares`: variances along the singular directions, in units of the mean variance.
+def _left_out_error(left: Tensor, squares: Tensor, along: Tensor, goals: Tensor, penalty: float) -> float:
+    kept = squares / (squares + penalty)
     fitted = left @ (kept.unsqueeze(1) * along)
     leverage = left.square() @ kept + 1 / len(goals)  # the mean is fitted too
     slack = (1 - leverage).clamp(min=EPS).unsqueeze(1)

@@ -16,12 +16,17 @@ def problem(num_rows=30, num_features=5, num_targets=2):
     return features, features @ mixing + 2 + torch.randn(num_rows, num_targets, dtype=torch.float64)
 
 
+def scaled(features):
+    centred = features - features.mean(0)
+    return centred / centred.square().mean().sqrt()
+
+
 @pytest.mark.parametrize(("num_rows", "num_features"), [(30, 5), (6, 20)])
 @pytest.mark.parametrize("penalty", [1e-3, 1.0])
 def test_normal_equations(num_rows, num_features, penalty):
     features, targets = problem(num_rows, num_features)
     found = ridge_regression(features, targets, penalties=[penalty])
-    standard = (features - features.mean(0)) / features.std(0, correction=0)
+    standard = scaled(features)
     gram = standard.mT @ standard / num_rows + penalty * torch.eye(num_features, dtype=torch.float64)
     weight = torch.linalg.solve(gram, standard.mT @ (targets - targets.mean(0)) / num_rows)
     assert_close(found.predictions(features), standard @ weight + targets.mean(0))
@@ -43,7 +48,7 @@ def left_out_error(standard, targets, penalty):
 
 def test_leave_one_out_chooses():
     features, targets = problem(20, 12)
-    standard = (features - features.mean(0)) / features.std(0, correction=0)
+    standard = scaled(features)
     penalties = [1e-4, 1e-2, 1e-1, 1.0, 1e2]
     errors = [float(left_out_error(standard, targets, penalty)) for penalty in penalties]
     found = ridge_regression(features, targets, penalties=penalties)
@@ -52,12 +57,21 @@ def test_leave_one_out_chooses():
     assert found.penalty * len(standard) == pytest.approx(reference.alpha_)
 
 
-def test_constant_features_are_left_out():
+def test_constant_features_have_no_weight():
     features, targets = problem()
     padded = torch.cat([features, torch.full((30, 1), 0.1, dtype=torch.float64)], dim=1)
-    found, plain = ridge_regression(padded, targets), ridge_regression(features, targets)
-    assert not found.weight[:, -1].any()
-    assert_close(found.predictions(padded), plain.predictions(features))
+    assert ridge_regression(padded, targets).weight[:, -1].abs().max() < 1e-12
+    found = ridge_regression(torch.ones(30, 2), targets)
+    assert not found.weight.any()
+    assert_close(found.bias, targets.mean(0))
+
+
+def test_a_feature_that_fired_once_stays_small():
+    features, targets = problem()
+    rare = torch.zeros(30, 1, dtype=torch.float64)
+    rare[0] = 1e-3
+    found = ridge_regression(torch.cat([features, rare], dim=1), targets, penalties=[1e-2])
+    assert found.weight[:, -1].abs().max() < 1e-2 * found.weight.abs().max()
 
 
 def test_scale_and_shift_of_features_do_not_matter():
