@@ -115,8 +115,7 @@ class PerNode:
 
     def train(self, batch: Batch) -> None:
         self.optimizer.zero_grad()
-        z1, z2 = normalize(self.forward(torch.cat(batch[0]))[0]).chunk(2)
-        ratio_loss(z1, z2).backward()
+        ratio_loss(*(normalize(self.forward(view)[0]) for view in batch[0])).backward()
         self.optimizer.step()
 
 

@@ -12,6 +12,7 @@ import argparse
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -30,9 +31,12 @@ from lightning_ssl_theory.report import Reproduction, Verdict
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning")
 
-BATCH, LEARNING_RATE, STEPS_PER_EPOCH = 128, 0.1, 50
+BATCH, LEARNING_RATE, STEPS_PER_EPOCH, NUM_VALIDATION = 128, 0.1, 50, 6400
 GROUP_SIZES, LOWEST_POLARITIES = (2, 5, 10), (0.7, 0.8, 0.9)
-REFERENCE_GAINS = {2: 0.010, 3: 0.025, 4: 0.047, 5: 0.053}  # the authors' code on three seeds, measured by us
+# of the authors' code at levels 2 to 5 on three seeds, measured by us
+REFERENCE_GAINS = torch.tensor(
+    [[0.0022, 0.0061, 0.0430, 0.0537], [0.0175, 0.0345, 0.0631, 0.0472], [0.0110, 0.0337, 0.0363, 0.0582]]
+)
 
 
 class RatioLoss(nn.Module):
@@ -86,6 +90,7 @@ def tree_data(setting: Setting, seed: int) -> LatentTreeDataModule:
         polarity=(setting.lowest_polarity, 1.0),
         batch_size=BATCH,
         num_samples=STEPS_PER_EPOCH * BATCH,
+        num_val_samples=NUM_VALIDATION,
         seed=seed,
     )
 
@@ -170,13 +175,17 @@ def lucky_rows(runs: Runs) -> list[dict[str, Any]]:
         lucky = torch.cat([level.lucky_node for level in levels])
         best = torch.cat([level.best_node for level in levels])
         wins = (lucky == best)[lucky >= 0].double()
+        largest = torch.cat([level.alignment.argmax(1) for level in levels])
         rows.append(
             {
                 "level": int(name.removeprefix("level_")),
                 "latents": len(lucky),
                 "with_lucky_node": len(wins),
-                "lucky_wins": round(wins.mean().item(), 3),
+                "lucky_has_largest_correlation": round(wins.mean().item(), 3),
                 "stderr": round(standard_error(wins).item(), 3),
+                "lucky_has_largest_selectivity": round(
+                    (lucky == largest)[lucky >= 0].double().mean().item(), 3
+                ),
                 "chance": 1 / levels[0].selectivity.shape[1],
             }
         )
@@ -206,32 +215,29 @@ def theorem_rows(runs: Runs) -> list[dict[str, Any]]:
 
 # %%
 def draw_correlations(reproduction: Reproduction, results: dict[Setting, Runs], base: Setting) -> None:
-    """NC before and after for two losses, and at the root over |N_mu| and polarity."""
-    with reproduction.figure("correlation", num_columns=3) as axes:
+    """NC before and after: by level for two losses, and at the root over |N_mu| and polarity."""
+    sizes = [base._replace(group_size=size) for size in GROUP_SIZES]
+    lows = [base._replace(lowest_polarity=low) for low in LOWEST_POLARITIES]
+    with reproduction.figure("correlation", num_rows=2, num_columns=2) as axes:
         for axis, loss in zip(axes, ("ratio (reference)", "InfoNCE"), strict=False):
-            before, after = correlations(results[base._replace(loss=loss)])
             levels = list(range(1, base.depth + 1))
-            for values, label, colour in ((before, "before", "#8d939c"), (after, "after", "#2f6db5")):
-                bars = 2 * standard_error(values)
-                axis.errorbar(levels, values.mean(0), bars, marker="o", capsize=3, label=label, color=colour)
-            axis.set(title=loss, xlabel="level (1 above the leaves)", ylabel="NC", xticks=levels)
-            axis.legend(loc="lower left")
-        for lowest in sorted({setting.lowest_polarity for setting in results}):
-            chosen = [base._replace(lowest_polarity=lowest, group_size=size) for size in GROUP_SIZES]
-            chosen = [setting for setting in chosen if setting in results]
-            found = [correlations(results[setting])[1][:, -1] for setting in chosen]
-            axes[2].errorbar(
-                [setting.group_size for setting in chosen],
-                [values.mean() for values in found],
-                [2 * standard_error(values) for values in found],
-                marker="o",
-                capsize=3,
-                label=f"polarity in [{lowest}, 1]",
-            )
-        axes[2].set(
-            title="The root after training", xlabel="neurons of a group", ylabel="NC", xticks=GROUP_SIZES
-        )
-        axes[2].legend()
+            draw_pair(axis, levels, [nc.T for nc in correlations(results[base._replace(loss=loss)])])
+            axis.set(title=loss, xlabel="level (1: parents of the leaves)", ylim=(0.75, 1), xticks=levels)
+        for axis, settings, places in ((axes[2], sizes, GROUP_SIZES), (axes[3], lows, LOWEST_POLARITIES)):
+            found = [correlations(results[setting]) for setting in settings]
+            draw_pair(axis, places, [[pair[when][:, -1] for pair in found] for when in (0, 1)])
+            axis.set(xticks=places)
+        axes[2].set(title="The root, by the size of groups", xlabel="neurons of a group")
+        axes[3].set(title="The root, by polarity", xlabel="lowest polarity; the largest is 1")
+
+
+def draw_pair(axis: Any, places: Sequence[float], pairs: Sequence[Sequence[Tensor]]) -> None:
+    """Means over seeds before and after training, with two standard errors."""
+    for values, label, colour in zip(pairs, ("before", "after"), ("#8d939c", "#2f6db5"), strict=True):
+        means, bars = [value.mean() for value in values], [2 * standard_error(value) for value in values]
+        axis.errorbar(places, means, bars, marker="o", capsize=3, label=label, color=colour)
+    axis.set(ylabel="NC")
+    axis.legend(loc="lower right")
 
 
 def draw_training(reproduction: Reproduction, looks: list[dict[str, Any]]) -> None:
@@ -260,28 +266,24 @@ def draw_training(reproduction: Reproduction, looks: list[dict[str, Any]]) -> No
 def judge(results: dict[Setting, Runs], base: Setting) -> list[Verdict]:
     """The claims, with what was measured here."""
     verdicts = []
-    for loss, claim in (
-        ("ratio (reference)", "NC rises at levels 2 to 5 as much as with the authors' code"),
-        ("InfoNCE", "NC rises at levels 2 to 5 with InfoNCE"),
-    ):
+    for loss in ("ratio (reference)", "InfoNCE"):
         before, after = correlations(results[base._replace(loss=loss)])
-        gain, error = (after - before).mean(0), standard_error(after - before)
-        is_base = loss == base.loss
-        least = [(REFERENCE_GAINS.get(level, 0.0) if is_base else 0.0) for level in range(2, base.depth + 1)]
-        slack = -2 * error[1:] if is_base else 2 * error[1:]
+        gains = (after - before)[:, 1:]
+        error = (standard_error(gains).square() + standard_error(REFERENCE_GAINS).square()).sqrt()
         verdicts.append(
             Verdict(
-                claim,
-                "authors' code: " + signed(list(REFERENCE_GAINS.values())) if is_base else "in words",
-                f"{signed(gain[1:].tolist())} (2 s.e. {', '.join(f'{2 * e:.3f}' for e in error[1:])})",
-                bool((gain[1:] >= torch.tensor(least) + slack).all()),
+                f"NC rises at levels 2 to 5 as with the authors' code, or more: {loss} loss",
+                f"authors' code, 3 seeds: {signed(REFERENCE_GAINS.mean(0).tolist())}",
+                f"{signed(gains.mean(0).tolist())} (2 s.e. of the difference {plain(2 * error)}, "
+                f"of ours {plain(2 * standard_error(gains))})",
+                bool((gains.mean(0) >= REFERENCE_GAINS.mean(0) - 2 * error).all()),
             )
         )
     sizes = [base._replace(group_size=size) for size in GROUP_SIZES]
     lows = [base._replace(lowest_polarity=low) for low in LOWEST_POLARITIES]
     for settings, what in ((sizes, "the size of the groups"), (lows, "the polarity")):
         verdicts.append(growth_verdict(results, settings, what))
-    return [*verdicts, *lucky_verdicts(results[base]), *theorem_verdicts(results[base])]
+    return [*verdicts, lucky_verdict(results[base]), *theorem_verdicts(results[base])]
 
 
 def growth_verdict(results: dict[Setting, Runs], settings: list[Setting], what: str) -> Verdict:
@@ -290,17 +292,22 @@ def growth_verdict(results: dict[Setting, Runs], settings: list[Setting], what: 
     found = [correlations(results[setting][:num_seeds])[1] for setting in settings]
     root, below = [nc[:, -1].mean() for nc in found], [nc[:, 1:].mean() for nc in found]
     here = f"root {', '.join(f'{nc:.3f}' for nc in root)}; levels 2 to 5 {', '.join(f'{nc:.3f}' for nc in below)}"
-    holds = all(a < b for values in (root, below) for a, b in pairwise(values))
+    holds = all(bool(a < b) for values in (root, below) for a, b in pairwise(values))
     return Verdict(f"NC after training grows with {what}", "in words", here, holds)
 
 
-def lucky_verdicts(runs: Runs) -> list[Verdict]:
-    """Whether lucky nodes win, and whether there are more good ones in larger groups."""
+def lucky_verdict(runs: Runs) -> Verdict:
+    """Whether the lucky nodes win, all levels together."""
     rows = lucky_rows(runs)
-    here = ", ".join(f"{row['lucky_wins']:.2f}" for row in rows)
-    holds = all(row["lucky_wins"] - 2 * row["stderr"] > row["chance"] for row in rows)
-    claim = "The lucky node of the start wins more often than chance, at each level from 1 on"
-    return [Verdict(claim, "in words", f"{here} (chance {rows[0]['chance']:.2f})", holds)]
+    count = sum(row["with_lucky_node"] for row in rows)
+    share = sum(row["with_lucky_node"] * row["lucky_has_largest_correlation"] for row in rows) / count
+    error = (share * (1 - share) / count) ** 0.5
+    return Verdict(
+        "The lucky node of the start has the largest correlation at the end, more often than chance",
+        "in words",
+        f"{share:.0%} of {count} latents (s.e. {error:.0%}), chance {rows[0]['chance']:.0%}",
+        share - 2 * error > rows[0]["chance"],
+    )
 
 
 def theorem_verdicts(runs: Runs) -> list[Verdict]:
@@ -310,7 +317,10 @@ def theorem_verdicts(runs: Runs) -> list[Verdict]:
     errors = [abs(row["eigenvalue_over_a_squared"] / row["rho_squared"] - 1) for row in rows]
     before, after = correlations(runs)
     gain = (after - before).mean(0)
-    norms = [[look[name].operator_norm.mean() for look in (runs[0][0], runs[0][-1])] for name in runs[0][0]]
+    growth = [
+        float(runs[0][-1][name].operator_norm.mean() / runs[0][0][name].operator_norm.mean())
+        for name in runs[0][0]
+    ]
     return [
         Verdict(
             "Thm 6: the children's covariance over roots has rank one",
@@ -336,11 +346,15 @@ def theorem_verdicts(runs: Runs) -> list[Verdict]:
         Verdict(
             "The operators grow in training, most at the top",
             "in words",
-            "times " + ", ".join(f"{after / before:.0f}" for before, after in norms),
-            all(after > before for before, after in norms)
-            and norms[-1][1] / norms[-1][0] > norms[0][1] / norms[0][0],
+            "times " + ", ".join(f"{ratio:.0f}" for ratio in growth),
+            all(ratio > 1 for ratio in growth) and growth[-1] == max(growth),
         ),
     ]
+
+
+def plain(values: Tensor) -> str:
+    """Numbers in a row."""
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def signed(values: list[float]) -> str:
@@ -355,7 +369,7 @@ def main(
     output_dir: str = "runs/reproduce",
     num_seeds: int | None = None,
     num_epochs: int | None = None,
-) -> dict[Setting, Runs]:
+) -> list[Verdict]:
     """Train in all settings, and write tables, figures and verdicts."""
     num_seeds = num_seeds or (30 if full else 10)
     num_epochs = num_epochs or (40 if full else 10)
@@ -363,17 +377,14 @@ def main(
     base = Setting()
     seeds = {base._replace(loss=loss): num_seeds for loss in ("ratio (reference)", "InfoNCE")}
     seeds |= {base._replace(group_size=size): num_seeds for size in GROUP_SIZES}
-    seeds |= {base._replace(lowest_polarity=low): num_seeds for low in LOWEST_POLARITIES}
-    others = [base._replace(loss=loss) for loss in LOSSES] + [
-        base._replace(depth=d) for d in ((3, 7) if full else (3,))
-    ]
-    seeds |= {setting: few_seeds for setting in others if setting not in seeds}
+    seeds |= {base._replace(lowest_polarity=low): few_seeds for low in LOWEST_POLARITIES[:-1]}
+    others = [base._replace(loss=loss) for loss in LOSSES] + [base._replace(depth=3)]
     if full:
-        seeds |= {
-            Setting(lowest_polarity=low, group_size=size): num_seeds
-            for low in LOWEST_POLARITIES
-            for size in GROUP_SIZES
-        }
+        others += [base._replace(depth=7)]
+        others += [
+            Setting(lowest_polarity=low, group_size=n) for low in LOWEST_POLARITIES for n in GROUP_SIZES
+        ]
+    seeds |= {setting: few_seeds for setting in others if setting not in seeds}
     results = {}
     for setting, count in seeds.items():
         start = time.perf_counter()
@@ -385,8 +396,9 @@ def main(
     reproduction.table("theorem_6", theorem_rows(results[base]))
     draw_correlations(reproduction, results, base)
     draw_training(reproduction, train(base, 0, num_epochs, look_every=1))
-    reproduction.verdicts(judge(results, base))
-    return results
+    verdicts = judge(results, base)
+    reproduction.verdicts(verdicts)
+    return verdicts
 
 
 # %%

@@ -225,7 +225,7 @@ def main(
     output_dir: str = "runs/reproduce",
     num_seeds: int | None = None,
     max_steps: int | None = None,
-) -> dict[Setting, list[Run]]:
+) -> list[Verdict]:
     """Train with all losses, and write the table, the figure and the verdicts."""
     num_seeds, max_steps = num_seeds or (10 if full else 3), max_steps or (2000 if full else 200)
     settings = [*(Setting(loss) for loss in LOSSES), *(Setting(beta=beta) for beta in BETAS)]
@@ -238,8 +238,9 @@ def main(
     reproduction = Reproduction("tian2020_losses", output_dir)
     reproduction.table("losses", rows_of(results))
     draw(reproduction, results)
-    reproduction.verdicts(judge(results))
-    return results
+    verdicts = judge(results)
+    reproduction.verdicts(verdicts)
+    return verdicts
 
 
 # %%

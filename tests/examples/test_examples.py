@@ -121,27 +121,25 @@ def test_esser2023_beyond(tmp_path):
 
 def test_tian2020_latent_tree(tmp_path, monkeypatch):
     module = load("reproduce/tian2020_latent_tree")
-    monkeypatch.setattr(module, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(module, "NUM_VALIDATION", 256)
-    results = module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1)
-    assert {setting.loss for setting in results} == set(module.LOSSES)
-    folder = tmp_path / "tian2020_latent_tree"
-    assert {"correlation.png", "training.png", "theorem_6.csv", "verdicts.csv"} <= {
-        p.name for p in folder.iterdir()
+    tiny = {
+        "GROUP_SIZES": (2, 10),
+        "LOWEST_POLARITIES": (0.8, 0.9),
+        "STEPS_PER_EPOCH": 2,
+        "NUM_VALIDATION": 256,
     }
-    assert "Thm 6: its direction is a_mu" in (folder / "verdicts.csv").read_text()
+    for name, value in tiny.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "LOSSES", dict(list(module.LOSSES.items())[:2]))
+    holds = {one.claim: one.holds for one in module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1)}
+    assert len(holds) == 10
+    assert holds["Thm 6: its direction is a_mu"]
+    files = {path.name for path in (tmp_path / "tian2020_latent_tree").iterdir()}
+    assert {"correlation.png", "training.png", "lucky_nodes.csv", "theorem_6.csv", "verdicts.csv"} <= files
 
 
 def test_tian2020_losses(tmp_path, monkeypatch):
     module = load("reproduce/tian2020_losses")
     monkeypatch.setattr(module, "BETAS", (0.0, 0.5))
-    results = module.main(output_dir=str(tmp_path), num_seeds=1, max_steps=2)
-    for before, after in results[module.Setting("simple")]:
-        assert (
-            max(
-                before["covariance/backbone.linear_1/residual"],
-                after["covariance/backbone.linear_1/residual"],
-            )
-            < 1e-4
-        )
-    assert (tmp_path / "tian2020_losses" / "losses.png").is_file()
+    holds = {one.claim: one.holds for one in module.main(output_dir=str(tmp_path), num_seeds=1, max_steps=2)}
+    assert len(holds) == 4
+    assert holds["Thm 3: the operator gives the gradient of L_simp"]
