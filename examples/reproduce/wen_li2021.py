@@ -365,7 +365,7 @@ def plot_downstream(found: Reproduction, sizes: Sizes, curves: Curves) -> None:
             left.annotate(name, (sizes.labels[0], cap), va="bottom", fontsize=8, color="#5d636d")
         left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²", ylim=(0, 1))
         right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy", ylim=(0.5, 1))
-        right.figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        right.figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 # %%
