@@ -27,7 +27,7 @@ def frobenius_estimate(sketches: Tensor, *, is_exact: bool) -> tuple[Tensor, Ten
         (see `standard_errors`). Both are NaN where there are no pairs, the error also for two probes.
 
     Example:
-        >>> operator = torch.eye(2).repeat(3, 1, 1) + 1  # phi^T OP phi for three probes that agree
+        >>> operator = torch.eye(3).repeat(3, 1, 1) + 1  # phi^T OP phi for three probes that agree
         >>> [float(value) for value in frobenius_estimate(operator, is_exact=False)]
         [1.0, 0.0]
     """
