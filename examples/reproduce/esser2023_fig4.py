@@ -103,14 +103,16 @@ def draw(reproduction: Reproduction, times: list[dict[str, float]], accuracies: 
             ("flow", "ODE"),
         ):
             left.plot(widths, [row[name] for row in times], marker="o", markersize=3, label=label)
-        left.set(xscale="log", yscale="log", xlabel="hidden width h", title="milliseconds a step")
+        left.set(xscale="log", yscale="log", xlabel="hidden width h", title="processor milliseconds a step")
         left.set_xticks(widths, [f"{h:g}" for h in widths])
         left.minorticks_off()
-        left.legend()
-        for name, marker in (("trained", "o"), ("ode", "x"), ("start", ".")):
-            right.plot(
-                [row[name] for row in accuracies], marker, label="at the start" if name == "start" else name
-            )
+        left.legend(loc="center")
+        for name, marker, label in (
+            ("trained", "o", "trained"),
+            ("ode", "x", "ODE"),
+            ("start", ".", "at the start"),
+        ):
+            right.plot([row[name] for row in accuracies], marker, label=label)
         right.set_xticks(range(len(accuracies)), [row["pair"] for row in accuracies], rotation=60)
         right.set(title="held-out accuracy of a linear SVM, %")
         if accuracies:
