@@ -14,7 +14,8 @@ class Spectrum(NamedTuple):
         eigenvalues: The k largest, in falling order, (k,).
         eigenvectors: Their unit eigenvectors, each of the weight's shape and with its largest entry positive, (k, ...).
         effective_rank: exp(entropy of all eigenvalue shares); `None` where only the leading eigenvalues are known.
-        weight_cosine: ||V w|| / ||w||, cosine between the weight and the span of these eigenvectors.
+        weight_cosine: ||V w|| / ||w||, cosine between the weight and the span of these eigenvectors. In a last layer
+            without activation every eigenvalue comes n_L times, so that it means something for multiples of n_L only.
     """
 
     eigenvalues: Tensor
