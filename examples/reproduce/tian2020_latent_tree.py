@@ -221,23 +221,25 @@ def draw_correlations(reproduction: Reproduction, results: dict[Setting, Runs], 
     with reproduction.figure("correlation", num_rows=2, num_columns=2) as axes:
         for axis, loss in zip(axes, ("ratio (reference)", "InfoNCE"), strict=False):
             levels = list(range(1, base.depth + 1))
-            draw_pair(axis, levels, [nc.T for nc in correlations(results[base._replace(loss=loss)])])
+            draw_pair(
+                axis, levels, [nc.T for nc in correlations(results[base._replace(loss=loss)])], "lower left"
+            )
             axis.set(title=loss, xlabel="level (1: parents of the leaves)", ylim=(0.75, 1), xticks=levels)
         for axis, settings, places in ((axes[2], sizes, GROUP_SIZES), (axes[3], lows, LOWEST_POLARITIES)):
             found = [correlations(results[setting]) for setting in settings]
-            draw_pair(axis, places, [[pair[when][:, -1] for pair in found] for when in (0, 1)])
+            draw_pair(axis, places, [[pair[when][:, -1] for pair in found] for when in (0, 1)], "lower right")
             axis.set(xticks=places)
         axes[2].set(title="The root, by the size of groups", xlabel="neurons of a group")
         axes[3].set(title="The root, by polarity", xlabel="lowest polarity; the largest is 1")
 
 
-def draw_pair(axis: Any, places: Sequence[float], pairs: Sequence[Sequence[Tensor]]) -> None:
+def draw_pair(axis: Any, places: Sequence[float], pairs: Sequence[Sequence[Tensor]], legend: str) -> None:
     """Means over seeds before and after training, with two standard errors."""
     for values, label, colour in zip(pairs, ("before", "after"), ("#8d939c", "#2f6db5"), strict=True):
         means, bars = [value.mean() for value in values], [2 * standard_error(value) for value in values]
         axis.errorbar(places, means, bars, marker="o", capsize=3, label=label, color=colour)
     axis.set(ylabel="NC")
-    axis.legend(loc="lower right")
+    axis.legend(loc=legend)
 
 
 def draw_training(reproduction: Reproduction, looks: list[dict[str, Any]]) -> None:
