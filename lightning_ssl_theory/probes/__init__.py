@@ -1,4 +1,4 @@
-"""Linear probes: ridge in closed form from summed statistics, logistic regression, and their scores."""
+"""Linear probes: ridge in closed form, logistic regression, regression onto numbers, and their scores."""
 
 from lightning_ssl_theory.probes.accuracy import top_k_correct
 from lightning_ssl_theory.probes.labels_per_class import labels_per_class
