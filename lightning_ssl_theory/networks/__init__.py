@@ -8,7 +8,7 @@ from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
 from lightning_ssl_theory.networks.symmetrized_relu import SymmetrizedReLU
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
-__all__ = [  # noqa: RUF022: sorted as Python sorts, which the tests ask of every package
+__all__ = [  # noqa: RUF022  sorted as Python sorts, which the tests ask of every package
     "BlockLinear",
     "LatentTreeNetwork",
     "MLP",
