@@ -37,7 +37,7 @@ class OrthogonalityMonitor(Diagnostic):
         TypeError: If the format of the reference batch is unknown.
         ValueError: If the flow is unknown, there is no C, or there are not two layers for it.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023.
     """
 

@@ -39,7 +39,7 @@ class HalfMoonsDataModule(LightningDataModule):
         TypeError: If an argument is no number.
         ValueError: If a number is out of its range.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, example 1.
 
     Example:

@@ -35,7 +35,7 @@ def closed_form_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         ValueError: If there is more than one output, a shape does not fit, the norm of q0 exceeds 1, or a time is
             negative.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 10, which this solves.
 
     Example:
@@ -73,7 +73,7 @@ def limit_point(q0: Tensor, eigenvalues: Tensor) -> Tensor:
         TypeError: If an argument is no tensor.
         ValueError: If there is more than one output, a shape does not fit, or the norm of q0 exceeds 1.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, Theorem 3, which leaves out m = 0, the sphere, and q0 orthogonal to the lowest eigenspace.
 
     Example:

@@ -34,7 +34,7 @@ def discrete_flow(
         ValueError: If a shape does not fit, the norm of q0 exceeds 1, `lr` is not positive, the number of steps
             is negative, or the steps are too long and the outputs grow without bound.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 12.
 
     Example:

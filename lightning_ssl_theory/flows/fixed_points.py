@@ -110,7 +110,7 @@ def stable_point(eigenvalues: Tensor, num_outputs: int) -> tuple[int, ...]:
         TypeError: If an argument is of the wrong type.
         ValueError: If a shape does not fit or `num_outputs` is not positive.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, Proposition 3.
 
     Example:

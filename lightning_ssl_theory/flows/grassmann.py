@@ -21,7 +21,7 @@ def grassmann_velocity(q: Tensor, eigenvalues: Tensor) -> Tensor:
     Returns:
         Shape (\*, z, d). O(z^2 d) time, whatever the hidden width and the number of samples.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 9 (Theorem 2).
 
     Example:

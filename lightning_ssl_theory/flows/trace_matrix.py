@@ -38,7 +38,7 @@ def trace_matrix(x: Tensor, positives: Tensor, negatives: Tensor | None = None) 
         TypeError: If an argument is no tensor.
         ValueError: If the shapes differ, a value is not finite, or all data are zero.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 7.
 
     Example:

@@ -29,7 +29,7 @@ class TraceLoss(nn.Module):
         distance: "squared": the representations enter as they are, not normalised.
         beta: 0. With `pair_weight`, what a prediction of the gradient by covariance operators asks for.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 1 and 2.
 
     Example:

@@ -94,7 +94,7 @@ def spectral_scale(product: Tensor) -> Tensor:
     Returns:
         Scalar, float32 at least, differentiable. O(Z^2 D) time.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, Proposition 3.
 
     Example:

@@ -25,7 +25,7 @@ class TwoLayerNetwork(nn.Module):
     Raises:
         ValueError: If a width is not positive, H is too small, or the activation is unknown.
 
-    References: P. Esser, M. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
+    References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 8.
 
     Example:
