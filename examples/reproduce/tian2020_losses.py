@@ -169,7 +169,7 @@ def draw(reproduction: Reproduction, results: dict[Setting, list[Run]]) -> None:
         axes[1].set_xticks(range(3), [setting.loss for setting in plain])
         axes[1].legend()
         axes[2].set(title="InfoNCE with a beta term", xlabel="beta", ylabel="signal share of the trace")
-        axes[2].legend()
+        axes[2].legend(loc="lower left", bbox_to_anchor=(0, 0.08))
 
 
 def judge(results: dict[Setting, list[Run]]) -> list[Verdict]:
