@@ -198,12 +198,12 @@ def show_scalars(num_samples: int) -> None:
 
 def show_growth() -> None:
     """Time over probes and samples of a small network."""
-    print("\ngrowth: small convolutional network, seconds, fastest of 3")
+    print("\ngrowth: small convolutional network, seconds, fastest of 2")
     for name, sizes in (
         ("probes", [(128, m) for m in (2, 4, 8, 16, 32)]),
         ("samples", [(n, 4) for n in (32, 64, 128, 256, 512)]),
     ):
-        times = [min(measured(small_scalars, *size).seconds for _ in range(3)) for size in sizes]
+        times = [min(measured(small_scalars, *size).seconds for _ in range(2)) for size in sizes]
         counts = [size[1] if name == "probes" else size[0] for size in sizes]
         slope = (
             (times[-1] - times[1])
