@@ -86,7 +86,7 @@ AT_SETUP = [
     pytest.param(lambda: OrthogonalityMonitor(["backbone.con"]), UNKNOWN, id="orthogonality"),
     pytest.param(
         lambda: CovarianceOperators(["backbone.relu"]),
-        "Expected layer 'backbone.relu' to be a Linear, Conv1d or Conv2d, got ReLU",
+        "Expected layer 'backbone.relu' to be a Linear, Conv1d, Conv2d or normalisation layer, got ReLU",
         id="type",
     ),
     pytest.param(
@@ -196,7 +196,7 @@ IN_A_RUN = [
     pytest.param(
         lambda **k: CovarianceOperators(output=lambda x: (x, x), **STEPPING, **k),
         batches([IMAGES, IMAGES + 1], LABELS),
-        r"Expected the network's output of shape \(N, D\) with N = 24, got tuple",
+        r"Expected the network's output of shape \(N, D\) with N = 2, got tuple",
         id="two-outputs",
     ),
     pytest.param(
