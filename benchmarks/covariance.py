@@ -21,6 +21,7 @@ import resource
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -205,13 +206,14 @@ def show_growth() -> None:
     ):
         times = [min(measured(small_scalars, *size).seconds for _ in range(2)) for size in sizes]
         counts = [size[1] if name == "probes" else size[0] for size in sizes]
-        slope = (
-            (times[-1] - times[1])
-            / (counts[-1] - counts[1])
-            / ((times[1] - times[0]) / (counts[1] - counts[0]))
-        )
+        steps = [
+            (t2 - t1) / (c2 - c1)
+            for (t1, t2), (c1, c2) in zip(pairwise(times), pairwise(counts), strict=True)
+        ]
         row = ", ".join(f"{count}: {seconds:.3f}" for count, seconds in zip(counts, times, strict=True))
-        print(f"  {name:8} {row}; last increments over the first {slope:.2f} (1 is linear)")
+        print(
+            f"  {name:8} {row}; the last step costs {steps[-1] / steps[-2]:.2f} of the one before, a unit (1 is linear)"
+        )
 
 
 def show_spectra(num_samples: int) -> None:
@@ -249,9 +251,9 @@ def show_overhead() -> None:
     from lightning_ssl_theory.data import DigitsDataModule
 
     warnings.filterwarnings("ignore")
-    networks = {"small network on digits": (SmallConvNet(1, [32, 64]), 64, 200)}
+    networks = {"small network on digits": (SmallConvNet(1, [32, 64]), 64, 100)}
     if DEVICE.type == "cuda":
-        networks["ResNet-18 on digits"] = (ResNet("resnet18", stem="cifar", in_channels=1), 512, 200)
+        networks["ResNet-18 on digits"] = (ResNet("resnet18", stem="cifar", in_channels=1), 512, 100)
     print("\noverhead: CovarianceOperators(every_n_steps=1, max_overhead=0.02)")
     for name, (backbone, num_features, max_epochs) in networks.items():
         watch = CovarianceOperators(every_n_steps=1, max_overhead=0.02)
