@@ -251,9 +251,9 @@ def show_overhead() -> None:
     from lightning_ssl_theory.data import DigitsDataModule
 
     warnings.filterwarnings("ignore")
-    networks = {"small network on digits": (SmallConvNet(1, [32, 64]), 64, 100)}
+    networks = {"small network on digits": (SmallConvNet(1, [32, 64]), 64, 300)}
     if DEVICE.type == "cuda":
-        networks["ResNet-18 on digits"] = (ResNet("resnet18", stem="cifar", in_channels=1), 512, 100)
+        networks["ResNet-18 on digits"] = (ResNet("resnet18", stem="cifar", in_channels=1), 512, 300)
     print("\noverhead: CovarianceOperators(every_n_steps=1, max_overhead=0.02)")
     for name, (backbone, num_features, max_epochs) in networks.items():
         watch = CovarianceOperators(every_n_steps=1, max_overhead=0.02)
