@@ -98,7 +98,8 @@ def _child(sender: Connection, rank: int, world_size: int, port: int, init: bool
         answer = pickle.dumps((True, function(rank, world_size, *args)))
     except BaseException:
         answer = pickle.dumps((False, traceback.format_exc()))
-    sender.send_bytes(answer)  # before the group ends: with torch 2.6 a rank may hang there after rank 0 has left
+    # before the group ends: with torch 2.6 a rank may hang there after rank 0 has left
+    sender.send_bytes(answer)
     sender.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
