@@ -77,7 +77,7 @@ class ChunkedTrace:
                     batch_statistics=self._statistics,
                     all_sum=all_sum,
                 )
-            check_outputs(outputs, len(outputs))
+            check_outputs(outputs, views.shape[0] * views.shape[1])
         check_finite_outputs(outputs, all_sum)
         self.outputs = outputs.unflatten(0, views.shape[:2])
         """What the network puts out for every view, (n, A, n_L), without a graph."""
