@@ -172,12 +172,13 @@ def _update(features: Tensor, latents: Tensor) -> _Sums:
     check_finite(features, "features")
     exact = to_float64(features).reshape(len(features), num_latents, size)
     is_one = to_float64(latents.to(torch.float32))
-    values = torch.stack([1 - is_one, is_one])
+    ones = is_one.sum(0)
+    total, total_one = exact.sum(0), (exact * is_one.unsqueeze(2)).sum(0)
     return _Sums(
-        values.sum(1).mT,
-        torch.einsum("vnm,nmg->vmg", values, exact),
+        torch.stack([len(exact) - ones, ones], dim=1),
+        torch.stack([total - total_one, total_one]),
         exact.square().sum(0),
-        (exact > 0).to(exact.dtype).sum(0),
+        exact.gt(0).sum(0, dtype=exact.dtype),
     )
 
 

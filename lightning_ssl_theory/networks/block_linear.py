@@ -1,5 +1,6 @@
 """Many small linear maps side by side, as one batched matrix product."""
 
+import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import check_shape
@@ -61,5 +62,9 @@ class BlockLinear(nn.Conv1d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         blocks = input.unflatten(1, (self.groups, -1)).transpose(0, 1)  # (M, N, F)
         maps = weight.reshape(self.groups, -1, weight.shape[1]).mT  # (M, F, O)
-        outputs = (blocks @ maps).transpose(0, 1).flatten(1)
-        return outputs if bias is None else outputs + bias
+        outputs = (
+            torch.bmm(blocks, maps)
+            if bias is None
+            else torch.baddbmm(bias.reshape(self.groups, 1, -1), blocks, maps)
+        )
+        return outputs.transpose(0, 1).flatten(1)
