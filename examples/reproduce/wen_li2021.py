@@ -10,10 +10,8 @@ training, and fits linear probes of <w*, z> and its sign. About five minutes on 
 
 # %%
 import argparse
-import logging
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,10 +33,7 @@ from lightning_ssl_theory.flows import growth_rates, largest_dense_growth, minib
 from lightning_ssl_theory.metrics import dictionary_coverage
 from lightning_ssl_theory.networks import SymmetrizedReLU
 from lightning_ssl_theory.probes import logistic_classifier, r2_score, ridge_regression, top_k_correct
-from lightning_ssl_theory.report import Reproduction, Verdict
-
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", module="lightning")
+from lightning_ssl_theory.report import Reproduction, Verdict, run_trials
 
 RATE, DECAY, LOOK_EVERY, NUM_TASKS = 2.0, 1e-3, 5, 8
 SMALL_START = 1e-5
@@ -78,7 +73,7 @@ class Run(NamedTuple):
 
     looks: list[dict[str, float]]
     weights: dict[str, Tensor]  # by the keys of WHEN
-    network: SymmetrizedReLU
+    curve: list[dict[str, float]]  # of linear probes, over the number of labels
 
 
 Runs = dict[str, list[Run]]
@@ -146,8 +141,8 @@ def stage_one_steps(sizes: Sizes) -> int:
     return LOOK_EVERY * round(4.4 / (growth_rates(**law_of(sizes), masks=True).sparse * RATE) / LOOK_EVERY)
 
 
-def train(sizes: Sizes, arm: Arm, seed: int, stage: int) -> Run:
-    """One training."""
+def train(sizes: Sizes, seed: int, arm: Arm, stage: int) -> Run:
+    """One training, and linear probes on what it learned."""
     world = world_of(sizes, seed, masks=arm.masks)
     network = SymmetrizedReLU(
         sizes.num_features,
@@ -176,43 +171,33 @@ def train(sizes: Sizes, arm: Arm, seed: int, stage: int) -> Run:
     )
     optimizer = partial(torch.optim.SGD, lr=RATE, weight_decay=DECAY)
     trainer.fit(FeatureDecouplingSSL(network, optimizer=optimizer), datamodule=world)
-    return Run(history.looks, history.weights, network)
+    return Run(history.looks, history.weights, probed(sizes, seed, network))
 
 
 # %%
-class Downstream:
-    """The two downstream tasks on one seed's samples: linear probes with more and more labels."""
-
-    def __init__(self, sizes: Sizes, seed: int) -> None:
-        world, generator = world_of(sizes, seed, masks=False), torch.Generator().manual_seed(10_000 + seed)
-        self.fitted = world.draw(max(sizes.labels), generator=generator)
-        self.held_out = world.draw(sizes.num_held_out, generator=generator)
-        tasks = [random_task(sizes.num_atoms, generator=generator) for _ in range(NUM_TASKS)]
-        self.tasks, self.labels = torch.stack(tasks, dim=1), sizes.labels
-
-    @torch.no_grad()
-    def curves(self, features: Any) -> list[dict[str, float]]:
-        """R^2 of <w*, z>, mean over tasks, and accuracy of sign<w*, z> for one task, over the number of labels."""
-        inputs, held_out = features(self.fitted.inputs), features(self.held_out.inputs)
-        rows = []
-        for count in self.labels:
-            regressor = ridge_regression(inputs[:count], self.fitted.codes[:count] @ self.tasks)
-            scores = r2_score(regressor.predictions(held_out), self.held_out.codes @ self.tasks)
-            accuracy = self._accuracy(inputs[:count], held_out, count)
-            rows.append({"labels": count, "r2": float(scores.mean()), "accuracy": accuracy})
-        return rows
-
-    def _accuracy(self, inputs: Tensor, held_out: Tensor, count: int) -> float:
-        labels = task_labels(self.fitted.codes[:count], self.tasks[:, 0])
-        goals = task_labels(self.held_out.codes, self.tasks[:, 0])
-        classifier = logistic_classifier(inputs[labels >= 0], labels[labels >= 0], 2, l2=1e-2)
-        correct = top_k_correct(classifier.scores(held_out[goals >= 0]), goals[goals >= 0], 1)
-        return float(correct.double().mean())
+@torch.no_grad()
+def probed(sizes: Sizes, seed: int, features: Callable[[Tensor], Tensor]) -> list[dict[str, float]]:
+    """R^2 of <w*, z>, mean over tasks, and accuracy of sign<w*, z> for one task, over the number of labels."""
+    world, generator = world_of(sizes, seed, masks=False), torch.Generator().manual_seed(10_000 + seed)
+    fitted = world.draw(max(sizes.labels), generator=generator)
+    held_out = world.draw(sizes.num_held_out, generator=generator)
+    tasks = torch.stack([random_task(sizes.num_atoms, generator=generator) for _ in range(NUM_TASKS)], dim=1)
+    inputs, new = features(fitted.inputs), features(held_out.inputs)
+    labels, goals = (task_labels(samples.codes, tasks[:, 0]) for samples in (fitted, held_out))
+    rows = []
+    for count in sizes.labels:
+        regressor = ridge_regression(inputs[:count], fitted.codes[:count] @ tasks)
+        scores = r2_score(regressor.predictions(new), held_out.codes @ tasks)
+        has_label = labels[:count] >= 0
+        classifier = logistic_classifier(inputs[:count][has_label], labels[:count][has_label], 2, l2=1e-2)
+        correct = top_k_correct(classifier.scores(new[goals >= 0]), goals[goals >= 0], 1)
+        rows.append({"labels": count, "r2": float(scores.mean()), "accuracy": float(correct.double().mean())})
+    return rows
 
 
 def final_values(run: Run, dictionary: Tensor) -> dict[str, float]:
     """Shares of the trained weights."""
-    weight = run.network.weight.detach()
+    weight = run.weights["end"]
     squares, inside = weight.square().sum(1), (weight @ dictionary).square().sum(1)
     coverage = dictionary_coverage(weight, dictionary)
     return {
@@ -478,6 +463,7 @@ def main(
     num_seeds: int = 3,
     sizes: Sizes | None = None,
     shorten: float = 1.0,
+    num_processes: int | None = None,
 ) -> list[Verdict]:
     """Train every arm on every seed, and write tables, figures and verdicts."""
     usual = Sizes(1024, 64, 512, 1024, (100, 300, 1000, 3000, 6000, 24000)) if full else Sizes()
@@ -491,20 +477,20 @@ def main(
         Arm("no masks, growing biases", False, start, True, 4.0 * shorten),
         Arm("no masks, small start", False, SMALL_START, False, 2.0 * shorten),
     ]
+    trials = [(sizes, seed, arm, stage) for seed in range(num_seeds) for arm in arms]
     runs: Runs = {arm.name: [] for arm in arms}
-    finals: Finals = {arm.name: [] for arm in arms}
-    probed: dict[str, list[list[dict[str, float]]]] = {name: [] for name in [*finals, "raw input"]}
-    for seed in range(num_seeds):
-        downstream, dictionary = Downstream(sizes, seed), world_of(sizes, seed, masks=False).dictionary
-        probed["raw input"].append(downstream.curves(lambda inputs: inputs))
-        for arm in arms:
-            run = train(sizes, arm, seed, stage)
-            runs[arm.name].append(run)
-            finals[arm.name].append(final_values(run, dictionary))
-            probed[arm.name].append(downstream.curves(run.network))
-            shares = ", ".join(f"{key} {value:.3f}" for key, value in finals[arm.name][-1].items())
-            print(f"seed {seed}, {arm.name}: {shares}", flush=True)
-    curves = {name: mean_curves(every) for name, every in probed.items()}
+    for (_, _, arm, _), run in zip(
+        trials, run_trials(train, trials, num_processes=num_processes), strict=True
+    ):
+        runs[arm.name].append(run)
+    dictionaries = [world_of(sizes, seed, masks=False).dictionary for seed in range(num_seeds)]
+    finals = {
+        name: [final_values(run, dictionary) for run, dictionary in zip(every, dictionaries, strict=True)]
+        for name, every in runs.items()
+    }
+    probes = {name: [run.curve for run in every] for name, every in runs.items()}
+    probes["raw input"] = [probed(sizes, seed, lambda inputs: inputs) for seed in range(num_seeds)]
+    curves = {name: mean_curves(every) for name, every in probes.items()}
     rates = rate_rows(sizes, arms, runs, stage)
     found.table("rates", rates)
     found.table("weights", [{"arm": name} | row for name, rows in finals.items() for row in rows])
@@ -512,7 +498,7 @@ def main(
     looks = [(name, seed, look) for name in runs for seed, run in enumerate(runs[name]) for look in run.looks]
     found.table("looks", [{"arm": name, "seed": seed} | look for name, seed, look in looks])
     plot_stages(found, sizes, arms, runs, stage)
-    plot_atoms(found, runs, world_of(sizes, 0, masks=False).dictionary)
+    plot_atoms(found, runs, dictionaries[0])
     plot_downstream(found, sizes, curves)
     verdicts = [
         *weight_verdicts(sizes, runs, finals, stage),

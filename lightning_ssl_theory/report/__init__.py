@@ -7,6 +7,7 @@ from lightning_ssl_theory.report.page import render_report
 from lightning_ssl_theory.report.reproduction import Reproduction, Verdict
 from lightning_ssl_theory.report.results_table import results_table
 from lightning_ssl_theory.report.run_folder import RunFolderError, read_run
+from lightning_ssl_theory.report.trials import run_trials
 from lightning_ssl_theory.report.write import write_report
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "read_run",
     "render_report",
     "results_table",
+    "run_trials",
     "write_report",
 ]
 

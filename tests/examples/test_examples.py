@@ -73,7 +73,7 @@ def test_simclr_images(tmp_path):
 def test_wen_li2021(tmp_path):
     module = load("reproduce/wen_li2021")
     sizes = module.Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
-    verdicts = module.main(sizes=sizes, num_seeds=1, shorten=0.6, output_dir=str(tmp_path))
+    verdicts = module.main(sizes=sizes, num_seeds=1, shorten=0.6, num_processes=1, output_dir=str(tmp_path))
     assert len(verdicts) == 14
     assert [v.holds for v in verdicts if v.claim == "no masks: dense share >= 0.7"] == [True]
     written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
@@ -130,7 +130,8 @@ def test_tian2020_latent_tree(tmp_path, monkeypatch):
     for name, value in tiny.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "LOSSES", dict(list(module.LOSSES.items())[:2]))
-    holds = {one.claim: one.holds for one in module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1)}
+    verdicts = module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1, num_processes=1)
+    holds = {one.claim: one.holds for one in verdicts}
     assert len(holds) == 10
     assert holds["Thm 6: its direction is a_mu"]
     files = {path.name for path in (tmp_path / "tian2020_latent_tree").iterdir()}
@@ -140,6 +141,8 @@ def test_tian2020_latent_tree(tmp_path, monkeypatch):
 def test_tian2020_losses(tmp_path, monkeypatch):
     module = load("reproduce/tian2020_losses")
     monkeypatch.setattr(module, "BETAS", (0.0, 0.5))
-    holds = {one.claim: one.holds for one in module.main(output_dir=str(tmp_path), num_seeds=1, max_steps=2)}
-    assert len(holds) == 4
+    verdicts = module.main(output_dir=str(tmp_path), num_seeds=1, max_steps=2, num_processes=1)
+    holds = {one.claim: one.holds for one in verdicts}
+    assert len(holds) == 5
+    assert holds["A term of weight beta adds 2 beta OP^aug w to it: L_simp at beta 0.5"]
     assert holds["Thm 3: the operator gives the gradient of L_simp"]
