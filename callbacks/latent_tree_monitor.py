@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
+from lightning_ssl_theory.metrics.latent_selectivity import check_both_values
 from lightning_ssl_theory.networks import BlockLinear, LatentTreeNetwork
 from lightning_ssl_theory.operators import (
     ConnectionSums,
@@ -168,6 +169,7 @@ class LatentTreeMonitor(Diagnostic):
         layers = self._levels(pl_module)
         sizes = [layer.groups for layer in reversed(layers.values())]
         groups, activations = self._groups.compute(), self._activations.compute()
+        check_both_values(groups)
         by_level = [
             part.split(sizes)[::-1]
             for part in (

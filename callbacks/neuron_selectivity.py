@@ -1,4 +1,4 @@
-"""NeuronSelectivity: which neurons tell the classes apart."""
+"""NeuronSelectivity: which neurons tell the classes apart, and how well they know the latents behind the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_ssl_theory.data.batch import read_images
-from lightning_ssl_theory.metrics import Selectivity
+from lightning_ssl_theory.data.batch import read_images, read_latents
+from lightning_ssl_theory.metrics import LatentSelectivity, Selectivity
+from lightning_ssl_theory.metrics.latent_selectivity import LatentSelectivityValues, check_both_values
 from lightning_ssl_theory.metrics.selectivity import check_alpha
+from lightning_ssl_theory.metrics.sum_metric import check_size
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
@@ -29,25 +31,49 @@ class NeuronSelectivity(Diagnostic):
     - `mean`: mean over neurons of max_k |v_kj|, in units of the feature; `max`: the largest;
     - `max_z`: the largest |v| in standard deviations of its null.
 
+    With `num_latents`, for binary latents z_k that the batch brings along, (views, labels, latents), also
+
+    - `latent_correlation`: mean over latents of max_j |corr(f_j, z_k)|, in [0, 1]; `latent_correlation_min`: of the
+      latent that the layer knows least;
+
+    and `latents` holds every s_kj = (E[f_j | z_k = 1] - E[f_j | z_k = 0]) / 2 and correlation of the last look.
+    Where the network is wired like a tree of latents, `LatentTreeMonitor` compares each with its own group.
+
     Args:
         layers: Dotted paths; channels are averaged over positions. "output" is the network's output.
         num_classes: C; the datamodule's `num_classes` by default.
+        num_latents: K, number of binary latents of a sample; `None` leaves them alone. A look takes O(N K D) time
+            and memory for a batch of N samples and a layer of D neurons.
         alpha: Level of the test, for a whole layer.
         **kwargs: See `Diagnostic`.
 
+    Attributes:
+        latents: For each layer the `LatentSelectivityValues` of K latents and D neurons.
+
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
-    Networks", 2020, Section 5 (selectivity of a node for a latent; here for the classes).
+    Networks", 2020, Section 5 (selectivity of a node for a latent).
     """
 
     section = "selectivity"
 
     def __init__(
-        self, layers: Sequence[str], *, num_classes: int | None = None, alpha: float = 0.05, **kwargs: Any
+        self,
+        layers: Sequence[str],
+        *,
+        num_classes: int | None = None,
+        num_latents: int | None = None,
+        alpha: float = 0.05,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_alpha(alpha)
+        if num_latents is not None:
+            check_size(num_latents, "num_latents")
         self._layers, self._num_classes, self._alpha = TappedLayers(layers), num_classes, alpha
+        self._num_latents = num_latents
         self._metrics = FeatureMetrics(self._layers.names, self._metric)
+        self._latent_metrics = FeatureMetrics(self._layers.names, self._latent_metric)
+        self.latents: dict[str, LatentSelectivityValues] = {}
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
@@ -63,23 +89,41 @@ class NeuronSelectivity(Diagnostic):
         """Forget the last look."""
         self._layers.open(pl_module)
         self._metrics.reset()
+        self._latent_metrics.reset()
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
-        """Add the labelled images of a batch."""
+        """Add the labelled images of a batch, and the latents of all images."""
         labels = read_known_labels(batch)[rows]
         features = self._layers.features(pl_module, read_images(batch)[rows])
         is_known = labels >= 0
         self._metrics.update({name: (found[is_known], labels[is_known]) for name, found in features.items()})
+        if self._num_latents is not None:
+            latents = read_latents(batch)[rows]
+            # every latent is compared with all neurons
+            self._latent_metrics.update(
+                {name: (found.repeat(1, self._num_latents), latents) for name, found in features.items()}
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Selectivity of every layer over all ranks."""
         self._layers.close()
-        return {
+        values: dict[str, float | Tensor] = {
             f"{name}/{key}": getattr(found, key)
             for name, found in self._metrics.compute(pl_module.device).items()
             for key in ("selective_share", "mean", "max", "max_z")
         }
+        if self._num_latents is not None:
+            self.latents = self._latent_metrics.compute(pl_module.device)
+        for name, known in self.latents.items():
+            check_both_values(known)
+            values[f"{name}/latent_correlation"] = known.normalized_correlation.mean()
+            values[f"{name}/latent_correlation_min"] = known.normalized_correlation.min()
+        return values
 
     def _metric(self, num_features: int) -> Selectivity:
         assert self._num_classes is not None
         return Selectivity(num_features, self._num_classes, alpha=self._alpha)
+
+    def _latent_metric(self, num_features: int) -> LatentSelectivity:
+        assert self._num_latents is not None
+        return LatentSelectivity(self._num_latents, num_features // self._num_latents)

@@ -98,6 +98,7 @@ class LatentSelectivity(SumMetric):
         check_size(num_latents, "num_latents")
         check_size(group_size, "group_size")
         self.num_latents, self.group_size = num_latents, group_size
+        self.num_features = num_latents * group_size
         nodes = (num_latents, group_size)
         self._declare_sums(
             samples=(num_latents, 2), feature_sum=(2, *nodes), square_sum=nodes, positive_count=nodes
@@ -110,7 +111,8 @@ class LatentSelectivity(SumMetric):
             features: Shape (N, M G) or (N, M, G).
             latents: Shape (N, M), zeros and ones.
         """
-        check_shape(features.flatten(1), "features", f"N {self.num_latents * self.group_size}")
+        check_shape(features.flatten(1), "features", f"N {self.num_features}")
+        check_shape(latents, "latents", f"{len(features)} {self.num_latents}")
         self._add_sums(_update(features, latents)._asdict())
 
     def compute(self) -> LatentSelectivityValues:
@@ -142,6 +144,22 @@ def lucky_nodes(alignment: Tensor, is_active: Tensor) -> Tensor:
     """
     largest, node = alignment.where(is_active, 0).max(1)
     return node.where(largest > 0, -1)
+
+
+def check_both_values(found: LatentSelectivityValues) -> None:
+    """Raise unless every latent took both of its values.
+
+    Args:
+        found: What was computed over all samples, the same on all ranks.
+
+    Raises:
+        ValueError: If a latent was 0, or 1, on all samples.
+    """
+    (constant,) = found.normalized_correlation.reshape(-1).isnan().nonzero(as_tuple=True)
+    if len(constant):
+        raise ValueError(
+            f"Expected both values of every latent, latent {int(constant[0])} took only one; look at more samples."
+        )
 
 
 def check_latents(latents: Tensor, num_samples: int) -> None:

@@ -180,6 +180,10 @@ selectivity/max | Largest selectivity | activation | linear
     The same for the most selective neuron.
 selectivity/max_z | Largest z-score | standard deviations | linear
     The clearest neuron, in standard deviations of the same quantity under shuffled labels.
+selectivity/latent_correlation | Known latents | correlation | linear
+    Correlation of a latent with the neuron that knows it best, mean over latents; 1 when every latent has its neuron.
+selectivity/latent_correlation_min | The least known latent | correlation | linear
+    The same for the latent that the layer knows least.
 selectivity/normalized_correlation | Correlation with the latent | correlation | linear
     Correlation of a latent with the best neuron of its group, before its activation; mean over a level.
 selectivity/latent_selectivity | Selectivity for the latent | activation | linear

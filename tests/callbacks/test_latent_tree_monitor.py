@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory import ContrastiveSSL
-from lightning_ssl_theory.callbacks import LatentTreeMonitor
+from lightning_ssl_theory.callbacks import LatentTreeMonitor, NeuronSelectivity
 from lightning_ssl_theory.data import LatentTreeDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.metrics import latent_selectivity, lucky_nodes, rank_one
@@ -154,9 +154,12 @@ def _rank_values(rank, world_size):
     module, monitor = tree_module(), LatentTreeMonitor()
     arguments = {"devices": world_size, "strategy": "ddp"} if world_size > 1 else {}
     # uneven: the last of 3 batches of 20 has 10 rows
-    trainer = Trainer(**QUIET | arguments, callbacks=[monitor])
+    neurons = NeuronSelectivity(["backbone.level_2"], num_latents=7)
+    trainer = Trainer(**QUIET | arguments, callbacks=[monitor, neurons])
     trainer.validate(module, tree_data(), verbose=False)
-    return monitor.values, monitor.levels
+    return monitor.values | {
+        f"{key} of any neuron": value for key, value in neurons.values.items()
+    }, monitor.levels
 
 
 @pytest.mark.ddp
@@ -171,7 +174,8 @@ def test_same_numbers_on_two_ranks():
     Trainer(**QUIET, callbacks=[half], limit_val_batches=2).validate(
         tree_module(), tree_data(), verbose=False
     )
-    assert half.values != pytest.approx(alone, rel=1e-3), "a part of the samples gives the same numbers"
+    whole = {key: alone[key] for key in half.values}
+    assert half.values != pytest.approx(whole, rel=1e-3), "a part of the samples gives the same numbers"
 
 
 def test_other_networks_are_refused():

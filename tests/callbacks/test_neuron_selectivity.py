@@ -6,9 +6,11 @@ from statistics import NormalDist
 import pytest
 import torch
 from helpers.toy_ssl import NUM_CLASSES, ToySSL, clean_loader, fit, seed_all, toy_images
+from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ssl_theory.callbacks import NeuronSelectivity
+from lightning_ssl_theory.warnings import DiagnosticWarning
 
 KEYS = {"selective_share", "mean", "max", "max_z"}
 
@@ -95,3 +97,77 @@ def test_training_batches_by_steps_and_unlabelled_samples():
     expected = selectivity_loop(features[labels >= 0], labels[labels >= 0].tolist(), NUM_CLASSES, 0.05)
     logged = {key: rows[0][1][f"selectivity/backbone.conv/{key}"] for key in KEYS}
     assert logged == pytest.approx(expected, rel=1e-5)
+
+
+def correlation_loop(column, latent):
+    """corr(f, z) from sums over samples."""
+    mean, share = sum(column) / len(column), sum(latent) / len(latent)
+    pairs = list(zip(column, latent, strict=True))
+    covariance = sum((f - mean) * (z - share) for f, z in pairs)
+    spread = sum((f - mean) ** 2 for f, _ in pairs) * sum((z - share) ** 2 for _, z in pairs)
+    return covariance / math.sqrt(spread)
+
+
+def test_correlation_loop_by_hand():
+    # Deviations -3, -1, 1, 3 and -1, -1, 1, 1 over 2: covariance 4, spread 20 * 1.
+    assert correlation_loop([0.0, 2.0, 4.0, 6.0], [0, 0, 1, 1]) == pytest.approx(4 / math.sqrt(20))
+
+
+def latent_loader(num_samples, num_latents):
+    """Batches (images, labels, latents), the last one smaller; the first latent shifts the whole image."""
+    images, labels = toy_images(num_samples)
+    latents = torch.randint(0, 2, (num_samples, num_latents), generator=torch.Generator().manual_seed(1))
+    images = images + latents[:, 0, None, None, None]
+    return DataLoader(TensorDataset(images, labels, latents), 16)
+
+
+def test_latents_of_any_layer():
+    seed_all()
+    module, loader = ToySSL(), latent_loader(40, 3)
+    callback = NeuronSelectivity(["backbone.conv", "output"], num_classes=NUM_CLASSES, num_latents=3)
+    _, logger = fit(module, [callback], val=loader)
+    ((_, values),) = logger.looks("selectivity/")
+    images, _, latents = loader.dataset.tensors
+    module = module.double().eval()
+    features = {
+        "backbone.conv": module.backbone.conv(images.double()).mean((2, 3)),
+        "output": module.embed(images.double()),
+    }
+    for name, found in features.items():
+        expected = [
+            [correlation_loop(column, latent) for column in found.detach().T.tolist()]
+            for latent in latents.T.tolist()
+        ]
+        best = [max(map(abs, row)) for row in expected]
+        assert best[0] > 2 * max(best[1:])
+        assert_close(
+            callback.latents[name].correlation, torch.tensor(expected).double(), rtol=1e-4, atol=1e-5
+        )
+        assert values[f"selectivity/{name}/latent_correlation"] == pytest.approx(sum(best) / 3, rel=1e-4)
+        assert values[f"selectivity/{name}/latent_correlation_min"] == pytest.approx(min(best), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("read_batch", "message"),
+    [
+        (
+            lambda batch: (*batch[:2], batch[2][:, :2]),
+            r"Expected `latents` of shape \(16, 3\), got \(16, 2\)",
+        ),
+        (lambda batch: batch[:2], r"Expected latents \(N, K\) in the batch, found none"),
+        (
+            lambda batch: (*batch[:2], batch[2] * torch.tensor([1, 0, 1])),
+            r"Expected both values of every latent, latent 1 took only one; look at more samples",
+        ),
+    ],
+)
+def test_latents_that_do_not_fit_are_left_out_with_a_sentence(read_batch, message):
+    callback = NeuronSelectivity(["backbone"], num_classes=NUM_CLASSES, num_latents=3, read_batch=read_batch)
+    with pytest.warns(DiagnosticWarning, match=message):
+        _, logger = fit(ToySSL(), [callback], val=latent_loader(32, 3))
+    assert not logger.looks("selectivity/")
+
+
+def test_no_latents():
+    with pytest.raises(ValueError, match="Expected `num_latents` to be a positive integer, got 0"):
+        NeuronSelectivity(["backbone"], num_latents=0)
