@@ -105,7 +105,7 @@ def latent_operator_norms(sums: ConnectionSums) -> LatentOperatorNorms:
 def _sums(seen: LayerTrace, deltas: Tensor, values: Tensor) -> Tensor:
     num_groups, num_outputs = getattr(seen.layer, "groups", 1), len(deltas)
     inputs = seen.inputs.unflatten(1, (num_groups, -1)).permute(1, 2, 0)  # (M, F, S)
-    rows = torch.cat([inputs * value for value in values], dim=1)
+    rows = (inputs.unsqueeze(1) * values.unsqueeze(1)).flatten(1, 2)
     columns = deltas.unflatten(2, (num_groups, -1)).permute(2, 1, 0, 3).flatten(2)  # (M, S, n_L O)
     sums = (rows @ columns).unflatten(1, (2, -1)).unflatten(3, (num_outputs, -1))  # (M, 2, F, n_L, O)
     return sums.permute(1, 0, 3, 4, 2).flatten(3)

@@ -25,14 +25,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: If there is none; the sentence lists the nearest names.
     """
-    modules = dict(model.named_modules())
-    if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3, cutoff=0.0)
-        raise ValueError(
-            f"Expected the path of a layer of {type(model).__name__}, got {name!r}; "
-            f"the nearest are {', '.join(map(repr, near))}."
-        )
-    return modules[name]
+    return _find(model, dict(model.named_modules()), name)
 
 
 def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice | None) -> list[str]:
@@ -50,25 +43,34 @@ def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice
         ValueError: If a path is unknown, its layer is of a type without covariance operator or without a weight of
             its own, or a pattern or type chooses nothing.
     """
+    modules = dict(model.named_modules())
     owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         for parameter in module._parameters.values():
             owners.setdefault(id(parameter), []).append(name)
-    candidates = {
-        name: module for name, module in model.named_modules() if _refusal(name, module, owners) is None
-    }
+    candidates = {name: module for name, module in modules.items() if _refusal(name, module, owners) is None}
     if layers is None:
         return [name for name, module in candidates.items() if isinstance(module, DENSE)]
     found: dict[str, None] = {}
     for choice in [layers] if isinstance(layers, str | type) else layers:
         if isinstance(choice, str) and not set("*?[") & set(choice):
-            refusal = _refusal(choice, find_module(model, choice), owners)
+            refusal = _refusal(choice, _find(model, modules, choice), owners)
             if refusal is not None:
                 raise ValueError(refusal)
             found[choice] = None
         else:
             found |= dict.fromkeys(_matching(model, choice, candidates))
     return list(found)
+
+
+def _find(model: nn.Module, modules: dict[str, nn.Module], name: str) -> nn.Module:
+    if name not in modules:
+        near = difflib.get_close_matches(name, modules, n=3, cutoff=0.0)
+        raise ValueError(
+            f"Expected the path of a layer of {type(model).__name__}, got {name!r}; "
+            f"the nearest are {', '.join(map(repr, near))}."
+        )
+    return modules[name]
 
 
 def _matching(model: nn.Module, choice: LayerChoice, candidates: dict[str, nn.Module]) -> list[str]:
