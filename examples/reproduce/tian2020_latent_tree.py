@@ -4,7 +4,7 @@
 
 Trains networks wired like the tree and compares, before and after, the correlation of each latent with the best
 neuron of its group (NC, of pre-activations), the lucky nodes, Theorem 6 and the operators. About five minutes on two
-cores, one training on each; --full has more seeds, longer training and deeper trees.
+cores, one training on each; --full trains longer, on deeper trees too, and crosses sizes with polarities.
 """
 
 # %%
@@ -27,9 +27,11 @@ from lightning_ssl_theory.report import Reproduction, Verdict, run_trials
 
 BATCH, LEARNING_RATE, STEPS_PER_EPOCH, NUM_VALIDATION = 128, 0.1, 50, 6400
 GROUP_SIZES, LOWEST_POLARITIES = (2, 5, 10), (0.7, 0.8, 0.9)
-# of the authors' network and loss at levels 2 to 5, 30 seeds on samples of the same law: mean, standard error
+# Gain of NC at levels 2 to 5 with the network, loss and first weights of the authors' code, on 120 trees sampled by
+# the same law: mean and standard error, measured by us. On the same trees and weights ours gains as much (0.0000,
+# 0.0000, +0.0001, -0.0007, standard errors up to 0.0006). Seeds differ widely: at level 2 by 0.0045.
 REFERENCE_GAIN, REFERENCE_ERROR = torch.tensor(
-    [[0.0060, 0.0306, 0.0583, 0.0919], [0.0008, 0.0030, 0.0055, 0.0079]]
+    [[0.0060, 0.0285, 0.0605, 0.0882], [0.0004, 0.0012, 0.0030, 0.0049]]
 )
 
 
@@ -121,12 +123,14 @@ def train(setting: Setting, seed: int, num_epochs: int, look_every: int) -> list
 
 def correlations(runs: Runs) -> tuple[Tensor, Tensor]:
     """NC before and after, means over the latents of each level: (seeds, levels) each, level 1 first."""
+    return before_and_after(runs, "normalized_correlation")
+
+
+def before_and_after(runs: Runs, quantity: str) -> tuple[Tensor, Tensor]:
+    """Means over the latents of each level before and after training: (seeds, levels) each, level 1 first."""
     before, after = (
         torch.stack(
-            [
-                torch.stack([level.normalized_correlation.mean() for level in looks[i].values()])
-                for looks in runs
-            ]
+            [torch.stack([getattr(level, quantity).mean() for level in looks[i].values()]) for looks in runs]
         )
         for i in (0, -1)
     )
@@ -267,7 +271,7 @@ def judge(results: dict[Setting, Runs], base: Setting) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 f"NC rises at levels 2 to 5 as with the authors' code, or more: {loss} loss",
-                f"authors' code, 30 seeds: {signed(REFERENCE_GAIN.tolist())}",
+                f"authors' code, 120 seeds: {signed(REFERENCE_GAIN.tolist())}",
                 f"{signed(gains.mean(0).tolist())} (2 s.e. of the difference {plain(2 * error)})",
                 bool((gains.mean(0) >= REFERENCE_GAIN - 2 * error).all()),
             )
@@ -276,7 +280,7 @@ def judge(results: dict[Setting, Runs], base: Setting) -> list[Verdict]:
     lows = [base._replace(lowest_polarity=low) for low in LOWEST_POLARITIES]
     for settings, what in ((sizes, "the size of the groups"), (lows, "the polarity")):
         verdicts.append(growth_verdict(results, settings, what))
-    return [*verdicts, lucky_verdict(results[base]), *theorem_verdicts(results[base])]
+    return [*verdicts, *lucky_verdicts(results[base]), *theorem_verdicts(results[base])]
 
 
 def growth_verdict(results: dict[Setting, Runs], settings: list[Setting], what: str) -> Verdict:
@@ -289,18 +293,23 @@ def growth_verdict(results: dict[Setting, Runs], settings: list[Setting], what: 
     return Verdict(f"NC after training grows with {what}", "in words", here, holds)
 
 
-def lucky_verdict(runs: Runs) -> Verdict:
-    """Whether the lucky nodes win, all levels together."""
+def lucky_verdicts(runs: Runs) -> list[Verdict]:
+    """Whether the lucky nodes win more often than not, all levels together."""
     rows = lucky_rows(runs)
     count = sum(row["with_lucky_node"] for row in rows)
-    share = sum(row["with_lucky_node"] * row["lucky_has_largest_correlation"] for row in rows) / count
-    error = (share * (1 - share) / count) ** 0.5
-    return Verdict(
-        "The lucky node of the start has the largest correlation at the end, more often than chance",
-        "in words",
-        f"{share:.0%} of {count} latents (s.e. {error:.0%}), chance {rows[0]['chance']:.0%}",
-        share - 2 * error > rows[0]["chance"],
-    )
+    verdicts = []
+    for what in ("selectivity", "correlation"):
+        share = sum(row["with_lucky_node"] * row[f"lucky_has_largest_{what}"] for row in rows) / count
+        error = (share * (1 - share) / count) ** 0.5
+        verdicts.append(
+            Verdict(
+                f"The lucky node of the start usually wins: largest {what} at the end",
+                "in words",
+                f"{share:.0%} of {count} latents (s.e. {error:.0%}), chance {rows[0]['chance']:.0%}",
+                share - 2 * error > 0.5,
+            )
+        )
+    return verdicts
 
 
 def theorem_verdicts(runs: Runs) -> list[Verdict]:
@@ -310,10 +319,8 @@ def theorem_verdicts(runs: Runs) -> list[Verdict]:
     errors = [abs(row["eigenvalue_over_a_squared"] / row["rho_squared"] - 1) for row in rows]
     before, after = correlations(runs)
     gain = (after - before).mean(0)
-    growth = [
-        float(runs[0][-1][name].operator_norm.mean() / runs[0][0][name].operator_norm.mean())
-        for name in runs[0][0]
-    ]
+    start, end = before_and_after(runs, "operator_norm")
+    growth = (end.mean(0) / start.mean(0)).tolist()
     return [
         Verdict(
             "Thm 6: the children's covariance over roots has rank one",
@@ -347,12 +354,12 @@ def theorem_verdicts(runs: Runs) -> list[Verdict]:
 
 def plain(values: Tensor) -> str:
     """Numbers in a row."""
-    return ", ".join(f"{value:.3f}" for value in values)
+    return ", ".join(f"{value:.4f}" for value in values)
 
 
 def signed(values: list[float]) -> str:
     """Numbers with their signs."""
-    return ", ".join(f"{value:+.3f}" for value in values)
+    return ", ".join(f"{value:+.4f}" for value in values)
 
 
 # %%
@@ -360,14 +367,13 @@ def main(
     *,
     full: bool = False,
     output_dir: str = "runs/reproduce",
-    num_seeds: int | None = None,
+    num_seeds: int = 30,
     num_epochs: int | None = None,
     num_processes: int | None = None,
 ) -> list[Verdict]:
     """Train in all settings, and write tables, figures and verdicts."""
-    num_seeds = num_seeds or (30 if full else 10)
     num_epochs = num_epochs or (40 if full else 10)
-    few_seeds = max(2, num_seeds // 2)
+    few_seeds = max(2, num_seeds // 3)
     base = Setting()
     seeds = {base._replace(loss=loss): num_seeds for loss in ("ratio (reference)", "InfoNCE")}
     seeds |= {base._replace(group_size=size): num_seeds for size in GROUP_SIZES}
@@ -398,7 +404,10 @@ def main(
 # %%
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="the size of the paper")
+    parser.add_argument(
+        "--full", action="store_true", help="2000 steps, depth 7, every size at every polarity"
+    )
+    parser.add_argument("--num-seeds", type=int, default=30, help="a third of them for less important rows")
     parser.add_argument("--output-dir", default="runs/reproduce")
     arguments = parser.parse_args()
-    main(full=arguments.full, output_dir=arguments.output_dir)
+    main(full=arguments.full, num_seeds=arguments.num_seeds, output_dir=arguments.output_dir)
