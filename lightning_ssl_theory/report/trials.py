@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed
+from rich.console import Console
 from rich.progress import track
 
 from lightning_ssl_theory.checks import check_positive
@@ -20,7 +21,7 @@ def run_trials(
     num_processes: int | None = None,
     description: str = "training",
 ) -> list[Result]:
-    """Call a function once for every trial, in several processes, under a progress bar and without Lightning's talk.
+    """Call a function once for every trial, in several processes, under a progress bar on stderr and without Lightning's talk.
 
     Args:
         function: What to call; it should draw its random numbers from seeds among its arguments, so that results do
@@ -44,7 +45,7 @@ def run_trials(
         check_positive(num_processes, "num_processes")
     workers = Parallel(n_jobs=num_processes or cpu_count(), return_as="generator")
     results = workers(delayed(_quietly)(function, trial) for trial in trials)
-    return list(track(results, description, total=len(trials)))
+    return list(track(results, description, total=len(trials), console=Console(stderr=True)))
 
 
 def _quietly(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:

@@ -93,13 +93,13 @@ def test_values_of_every_layer(estimator):
         estimator=estimator,
         precision="float64",
         spectra_layers=["projector.out"],
-        num_eigenvalues=2,
+        num_eigenvalues=3,  # at a last layer each eigenvalue comes once for each of the 3 outputs
     )
     values, views = first_look(callback)
     network = held_network(views)
     spectrum = [
         f"covariance/projector.out/{key}"
-        for key in ("eigenvalue_1", "eigenvalue_2", "effective_rank", "weight_cosine")
+        for key in ("eigenvalue_1", "eigenvalue_2", "eigenvalue_3", "effective_rank", "weight_cosine")
     ]
     assert set(values) == {f"covariance/{name}/{key}" for name in LAYERS for key in SCALARS} | set(spectrum)
     for name in LAYERS:
@@ -118,8 +118,8 @@ def test_values_of_every_layer(estimator):
     eigenvalues, vectors = torch.linalg.eigh(plugin_loop(connections_loop(network, views, "projector.out")))
     eigenvalues, weight = eigenvalues.flip(0), network.projector.out.weight.detach().reshape(-1)
     shares = (eigenvalues / eigenvalues.sum()).clamp(min=1e-300)
-    cosine = (vectors[:, -2:].T @ weight).norm() / weight.norm()
-    expected = [*eigenvalues[:2], (-shares * shares.log()).sum().exp(), cosine]
+    cosine = (vectors[:, -3:].T @ weight).norm() / weight.norm()
+    expected = [*eigenvalues[:3], (-shares * shares.log()).sum().exp(), cosine]
     assert [values[key] for key in spectrum] == pytest.approx([float(e) for e in expected], rel=1e-9)
 
 

@@ -17,7 +17,7 @@ SECTIONS = ("covariance", "selectivity", "feature_norms", "probe", "collapse", "
 def every_diagnostic(**arguments) -> list[Diagnostic]:
     """One callback a section, with the same cadence and options."""
     return [
-        CovarianceOperators(spectra_layers=["projector.out"], num_eigenvalues=2, **arguments),
+        CovarianceOperators(spectra_layers=["projector.out"], num_eigenvalues=3, **arguments),
         NeuronSelectivity(["backbone.conv", "backbone"], num_classes=NUM_CLASSES, **arguments),
         FeatureNormMonitor(["backbone.conv", "output"], **arguments),
         LinearProbe(

@@ -31,10 +31,13 @@ def basis():
     return eigenbasis(trace_matrix(x, positives, x.roll(-1, 0)))
 
 
-def trained(constraint: str, *, lr: float, steps: int, activation: str = "identity") -> OrthogonalSSL:
+def trained(
+    constraint: str, *, lr: float, steps: int, activation: str = "identity", decay: float = 1.0
+) -> OrthogonalSSL:
     torch.manual_seed(1)
     model = OrthogonalSSL(5, 9, 2, activation, constraint, lr=lr).double()
     optimizer = model.configure_optimizers()
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
     for _ in range(steps):
         optimizer.zero_grad()
         loss = model.loss(*map(model, views()))
@@ -42,6 +45,7 @@ def trained(constraint: str, *, lr: float, steps: int, activation: str = "identi
             loss = loss * spectral_scale(model.network.product())
         loss.backward()
         optimizer.step()
+        schedule.step()
     return model
 
 
@@ -77,17 +81,18 @@ def test_proposition_1_one_layer_moves_row_by_row() -> None:
 
 @pytest.mark.parametrize("constraint", ["grassmann", "stiefel", "polar", "parametrization", "scaled_loss"])
 def test_proposition_3_the_least_loss_is_the_sum_of_the_lowest_eigenvalues(constraint: str) -> None:
-    model = trained(constraint, lr=0.1 if constraint == "scaled_loss" else 0.3, steps=300)
+    # the scaled loss has a kink at its least value, where both singular values are the largest: only ever smaller
+    # steps come to rest there
+    is_scaled = constraint == "scaled_loss"
+    model = trained(constraint, lr=0.1 if is_scaled else 0.3, steps=300, decay=0.97 if is_scaled else 1.0)
     product = model.network.product().detach()
     loss = model.loss(*map(model, views())) * spectral_scale(product)
-    # the scaled loss has a kink at its least value, where both singular values are the largest: steps overshoot it
-    tolerance = 1e-2 if constraint == "scaled_loss" else 1e-4
     least = basis().eigenvalues[:2].sum().item()
-    assert loss.item() == pytest.approx(least, rel=tolerance)
+    assert loss.item() == pytest.approx(least, rel=1e-4)
     assert loss.item() >= least - 1e-9
     ranks = torch.linalg.svdvals(product)
     assert (ranks[1] / ranks[0]).item() > 0.95  # no collapse
-    if constraint != "scaled_loss":
+    if not is_scaled:
         for layer in (model.network.hidden, model.network.output):
             assert orthogonality_drift(layer.weight.detach()).item() < 1e-6  # drawn in float32
 
