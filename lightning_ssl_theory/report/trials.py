@@ -21,7 +21,7 @@ def run_trials(
     num_processes: int | None = None,
     description: str = "training",
 ) -> list[Result]:
-    """Call a function once for every trial, in several processes, under a progress bar on stderr and without Lightning's talk.
+    """Call a function once for every trial, in several processes, with a progress bar on stderr and a silent Lightning.
 
     Args:
         function: What to call; it should draw its random numbers from seeds among its arguments, so that results do
