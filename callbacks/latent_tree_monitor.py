@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
+from lightning_ssl_theory.frozen_network import evaluation_mode
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
 from lightning_ssl_theory.metrics.latent_selectivity import check_both_values
 from lightning_ssl_theory.networks import BlockLinear, LatentTreeNetwork
@@ -21,6 +22,7 @@ from lightning_ssl_theory.operators import (
 )
 
 from .diagnostic import Diagnostic
+from .tapped_layers import first_rank_state
 
 
 class LatentLevel(NamedTuple):
@@ -35,7 +37,7 @@ class LatentLevel(NamedTuple):
     best_node: Tensor
     """The neuron with the largest correlation (M,)."""
     lucky_node: Tensor
-    """The neuron that was lucky at initialisation (M,), -1 for none or where no look was taken then."""
+    """The neuron that was lucky before the first step (M,), -1 for none or where no look was taken then."""
     rank_one_share: Tensor
     """Share of the leading eigenvalue of the children's covariance over roots (M,)."""
     rank_one_cosine: Tensor
@@ -62,12 +64,13 @@ class LatentTreeMonitor(Diagnostic):
       activations, from two views: share of its leading eigenvalue, and cosine of its eigenvector with a_mu;
     - `operator_trace`, `operator_norm`: trace and Frobenius norm of OP_mu, from the means given the root; of the
       output before its normalisation;
-    - `lucky_share`: latents whose lucky node has the largest correlation now. The lucky node is the one with the
-      largest w_j^T a_mu > 0 among the active ones in the first look, if that was taken before training: with
-      `every_n_steps` it is, with `every_n_epochs` run `trainer.validate` before `trainer.fit`. A latent may have none.
+    - `lucky_share`, during `fit`: latents whose lucky node has the largest correlation now. The lucky node is the one
+      with the largest w_j^T a_mu > 0 among those whose activation is positive on some sample, in the last look before
+      the first step: with `every_n_steps` there is one, with `every_n_epochs` run `trainer.validate` before
+      `trainer.fit`. A latent may have none.
 
-    `levels` holds the last look by latent and neuron. Batches are (views, labels, latents) with two views, as
-    `LatentTreeDataModule` makes them.
+    BatchNorm uses its running statistics, those of the first rank. `levels` holds the last look by latent and neuron.
+    Batches are (views, labels, latents) with two views, as `LatentTreeDataModule` makes them.
 
     Args:
         network: Dotted path of the network.
@@ -86,6 +89,7 @@ class LatentTreeMonitor(Diagnostic):
         self._activations: LatentSelectivity | None = None
         self._children: dict[str, RankOne] = {}
         self._connections: dict[str, ConnectionSums] = {}
+        self._state: dict[str, Tensor] = {}
         self._lucky: dict[str, Tensor] = {}
         self.levels: dict[str, LatentLevel] = {}
 
@@ -108,7 +112,9 @@ class LatentTreeMonitor(Diagnostic):
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
-        device, group_size = pl_module.device, self._tree(pl_module).num_features
+        tree = self._tree(pl_module)
+        self._state = first_rank_state(tree)
+        device, group_size = pl_module.device, tree.num_features
         layers = self._levels(pl_module)
         num_latents = sum(layer.groups for layer in layers.values())
         self._groups = LatentSelectivity(num_latents, group_size).to(device)
@@ -129,10 +135,13 @@ class LatentTreeMonitor(Diagnostic):
                 f"Expected {sum(sizes)} latents for the groups of {self._network!r}, got {latents.shape[1]}; "
                 "give the network and the data the same depth and number of children."
             )
-        first, second = (
-            trace_network(tree, view[rows].float(), list(layers), output=tree.root_features)
-            for view in read_views(batch, min_views=2)[:2]
-        )
+        with evaluation_mode(tree):
+            first, second = (
+                trace_network(
+                    tree, view[rows].float(), list(layers), output=tree.root_features, state=self._state
+                )
+                for view in read_views(batch, min_views=2)[:2]
+            )
         # from the root down, as the latents are
         outputs = [seen.outputs for seen in first.layers.values()][::-1]
         activations = [first.outputs, *[seen.inputs for seen in first.layers.values()][:0:-1]]
@@ -149,7 +158,8 @@ class LatentTreeMonitor(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Values of every level over all ranks."""
         values: dict[str, float | Tensor] = {}
-        for name, level in self._measured(pl_module, is_untrained=trainer.global_step == 0).items():
+        self._state = {}
+        for name, level in self._measured(pl_module, is_first=trainer.global_step == 0).items():
             self.levels[name] = level
             found = {
                 "normalized_correlation": level.normalized_correlation.mean(),
@@ -158,12 +168,12 @@ class LatentTreeMonitor(Diagnostic):
             for key in ("rank_one_share", "rank_one_cosine", "operator_trace", "operator_norm"):
                 found[key] = getattr(level, key).mean()
             is_known = level.lucky_node >= 0
-            if bool(is_known.any()):
+            if trainer.state.fn == "fit" and bool(is_known.any()):
                 found["lucky_share"] = (level.lucky_node == level.best_node)[is_known].double().mean()
             values |= {f"{self._network}.{name}/{key}": value for key, value in found.items()}
         return values
 
-    def _measured(self, pl_module: LightningModule, *, is_untrained: bool) -> dict[str, LatentLevel]:
+    def _measured(self, pl_module: LightningModule, *, is_first: bool) -> dict[str, LatentLevel]:
         assert self._groups is not None
         assert self._activations is not None
         layers = self._levels(pl_module)
@@ -177,12 +187,12 @@ class LatentTreeMonitor(Diagnostic):
                 activations.selectivity.reshape(sum(sizes), -1),
                 groups.selectivity.reshape(sum(sizes), -1),
                 groups.best_node.reshape(-1),
-                groups.is_active.reshape(sum(sizes), -1),
+                activations.is_active.reshape(sum(sizes), -1),
             )
         ]
         found = {}
         for name, nc, selectivity, alignment, best, is_active in zip(layers, *by_level, strict=True):
-            if is_untrained and name not in self._lucky:
+            if is_first:
                 self._lucky[name] = lucky_nodes(alignment, is_active).cpu()
             children = self._children[name].compute()
             norms = latent_operator_norms(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import from_first_rank
 from lightning_ssl_theory.frozen_network import layer_features, network_state
@@ -24,11 +24,28 @@ def as_names(layers: Sequence[str]) -> list[str]:
     return [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
 
 
-class TappedLayers:
-    """Named layers of a module, their features in evaluation mode with the first rank's buffers.
+@torch.inference_mode(False)
+def first_rank_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and the first rank's buffers by name, floating ones in float32; all ranks take part.
 
     DistributedDataParallel lets the running statistics of BatchNorm differ between ranks until the next forward
-    pass; the first rank's are the ones that a checkpoint keeps, so every rank looks through those.
+    pass; the first rank's are the ones that a checkpoint keeps.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        The tensors; parameters in float32 share their memory with the module's.
+    """
+    buffers = {name for name, _ in module.named_buffers()}
+    return {
+        name: from_first_rank(value) if name in buffers else value
+        for name, value in network_state(module, torch.float32).items()
+    }
+
+
+class TappedLayers:
+    """Named layers of a module, their features in evaluation mode with the first rank's buffers.
 
     Args:
         layers: Dotted paths; "output" is the output of the network.
@@ -48,11 +65,7 @@ class TappedLayers:
 
     def open(self, pl_module: LightningModule) -> None:
         """Take the parameters and the first rank's buffers; all ranks take part."""
-        buffers = {name for name, _ in pl_module.named_buffers()}
-        self._state = {
-            name: from_first_rank(value) if name in buffers else value
-            for name, value in network_state(pl_module, torch.float32).items()
-        }
+        self._state = first_rank_state(pl_module)
 
     def close(self) -> None:
         """Let go of the tensors."""

@@ -86,7 +86,7 @@ def frozen_call(
     try:
         with (
             preserved_random_state(inputs.device),
-            _evaluation_mode(model),
+            evaluation_mode(model),
             torch.autocast(inputs.device.type, enabled=False),
             torch.compiler.set_stance("force_eager"),
         ):
@@ -197,7 +197,8 @@ def _as_hook(tap: Tap) -> Callable[..., Tensor | None]:
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module inside is in evaluation mode, and then in the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:

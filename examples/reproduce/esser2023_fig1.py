@@ -25,7 +25,7 @@ from lightning_ssl_theory.metrics import feature_effective_rank
 from lightning_ssl_theory.report import Reproduction, Verdict
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", module="lightning")
+warnings.filterwarnings("ignore", module=r"lightning\.")
 warnings.filterwarnings("ignore", message="Stopped at step")
 
 HIDDEN, LEARNING_RATE, STEPS = 20, 0.05, 150

@@ -4,7 +4,7 @@ BatchNorm layers in training mode use the statistics of this very batch (of all 
 evaluation mode use their running statistics. Dropout is off.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -85,6 +85,7 @@ def trace_network(
     layers: Sequence[LayerChoice] | LayerChoice | None = None,
     *,
     output: Callable[[Tensor], Tensor] | None = None,
+    state: Mapping[str, Tensor] | None = None,
     batch_statistics: BatchStatistics | None = None,
     all_sum: AllSum = identity,
 ) -> NetworkTrace:
@@ -96,6 +97,7 @@ def trace_network(
         layers: Which layers, see `resolve_layers`; `None` means every Linear, Conv1d and Conv2d that the pass
             reaches once.
         output: What to call, for example a bound method of `model`; `model` itself by default.
+        state: Parameters and buffers to use instead of the network's, by name; see `network_state`.
         batch_statistics: BatchNorm's statistics of an earlier pass, to be used again; see `frozen_call`.
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
@@ -107,8 +109,10 @@ def trace_network(
             not of shape (S, n_L) or without a gradient.
     """
     names = resolve_layers(model, layers)
-    state = network_state(model, inputs.dtype)
-    weights = {name: state[f"{name}.weight" if name else "weight"].requires_grad_() for name in names}
+    state = dict(network_state(model, inputs.dtype) if state is None else state)
+    keys = {name: f"{name}.weight" if name else "weight" for name in names}
+    weights = {name: state[key].detach().requires_grad_() for name, key in keys.items()}
+    state |= {keys[name]: weight for name, weight in weights.items()}
     seen: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
     shared: set[str] = set()
     statistics = {} if batch_statistics is None else batch_statistics

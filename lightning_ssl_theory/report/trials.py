@@ -54,7 +54,7 @@ def _quietly(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Res
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module=r"lightning\.")  # a prefix: not ours
             return function(*arguments)
     finally:
         logger.setLevel(level)

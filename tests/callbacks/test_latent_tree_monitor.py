@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.ddp import run_ranks
 from helpers.toy_ssl import QUIET, MemoryLogger, ToySSL, fit
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.testing import assert_close
 
@@ -53,7 +53,8 @@ def level_features(network, x):
     found, inputs = [], x
     for level in range(1, DEPTH + 1):
         pre = getattr(network, f"level_{level}")(inputs)
-        post = pre.clamp(min=0) if level < DEPTH else pre
+        norm = getattr(network, f"norm_{level}", nn.Identity()).eval()
+        post = norm(pre).clamp(min=0) if level < DEPTH else pre
         found.append((inputs, pre, post))
         inputs = post
     return found
@@ -95,19 +96,31 @@ def test_values_on_validation():
         assert logged == pytest.approx({key: float(value) for key, value in expected.items()}, rel=1e-4)
 
 
-def test_lucky_nodes_are_those_of_the_untrained_network():
-    module, data, monitor = tree_module(), tree_data(), LatentTreeMonitor()
+def shift_norms(network):
+    """Silence some neurons that are active before their BatchNorm."""
+    for name, norm in network.named_children():
+        if name.startswith("norm"):
+            norm.running_mean[::2] += 5
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_lucky_nodes_are_those_of_the_untrained_network(batch_norm):
+    module, data, monitor = tree_module(batch_norm=batch_norm), tree_data(), LatentTreeMonitor()
+    shift_norms(module.backbone)
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
     trainer = Trainer(**QUIET, max_epochs=2, callbacks=[monitor])
+    trainer.validate(tree_module(1), data, verbose=False)  # of another network: the last look counts
     trainer.validate(module, data, verbose=False)
     start = dict(monitor.levels)
+    assert not any("lucky_share" in key for key in monitor.values)
     trainer.fit(module, data)
     assert any((before[name] != parameter).any() for name, parameter in module.named_parameters())
     x = torch.cat([views[0] for views, _, _ in data.val_dataloader()])
-    untrained = level_features(tree_module().backbone, x)
+    untrained = tree_module(batch_norm=batch_norm).backbone
+    shift_norms(untrained)
     shares = []
-    for level, (_, pre, _) in zip(LEVELS, untrained, strict=True):
-        is_active = (pre > 0).any(0).reshape(start[level].alignment.shape)
+    for level, (_, _, post) in zip(LEVELS, level_features(untrained, x), strict=True):
+        is_active = (post > 0).any(0).reshape(start[level].alignment.shape)
         expected = lucky_nodes(start[level].alignment, is_active)
         wins = (monitor.levels[level].best_node == expected)[expected >= 0].double().mean()
         assert torch.equal(monitor.levels[level].lucky_node, start[level].lucky_node)
@@ -132,8 +145,11 @@ def test_steps_and_undisturbed_training():
     _, logger = run(watched, [LatentTreeMonitor(every_n_steps=1, num_samples=15)], tree_data())
     rows = logger.looks("selectivity/")
     assert [step for step, _ in rows] == [0, 1, 2, 3]
+    # the root has no lucky node here
     assert all(
-        f"selectivity/backbone.{level}/lucky_share" in values for _, values in rows for level in LEVELS
+        {key for key in values if "lucky" in key}
+        == {f"selectivity/backbone.{level}/lucky_share" for level in LEVELS[:2]}
+        for _, values in rows
     )
     for (name, expected), (_, found) in zip(
         plain.state_dict().items(), watched.state_dict().items(), strict=True
@@ -150,29 +166,47 @@ def test_a_single_latent_with_a_single_neuron():
     assert [part.shape for part in monitor.levels["level_1"]] == [(1,), (1, 1), (1, 1), *[(1,)] * 7]
 
 
+class KeepFirstLook(Callback):
+    def __init__(self, monitor):
+        self.monitor, self.values = monitor, {}
+
+    def on_train_batch_start(self, *args):
+        self.values = self.values or dict(self.monitor.values)
+
+
 def _rank_values(rank, world_size):
-    module, monitor = tree_module(), LatentTreeMonitor()
+    """Looks of a BatchNorm network whose running statistics have drifted on every rank: validation, first batch."""
+    module = tree_module(batch_norm=True)
+    for norm in (module.backbone.norm_1, module.backbone.norm_2):
+        norm.running_mean += 0.1 * (rank + 1)
+        norm.running_var *= 0.1 * (rank + 1)
     arguments = {"devices": world_size, "strategy": "ddp"} if world_size > 1 else {}
-    # uneven: the last of 3 batches of 20 has 10 rows
-    neurons = NeuronSelectivity(["backbone.level_2"], num_latents=7)
+    monitor, neurons = LatentTreeMonitor(), NeuronSelectivity(["backbone.level_2"], num_latents=7)
     trainer = Trainer(**QUIET | arguments, callbacks=[monitor, neurons])
+    # uneven: the last of 3 batches of 20 has 10 rows
     trainer.validate(module, tree_data(), verbose=False)
-    return monitor.values | {
-        f"{key} of any neuron": value for key, value in neurons.values.items()
-    }, monitor.levels
+    validated = monitor.values | {f"{key} of any neuron": value for key, value in neurons.values.items()}
+    by_steps = LatentTreeMonitor(every_n_steps=1)
+    first = KeepFirstLook(by_steps)
+    trainer = Trainer(**QUIET | arguments, max_steps=1, callbacks=[by_steps, first])
+    trainer.fit(module, tree_data(batch_size=60 // world_size))
+    return validated | {f"{key} at first": value for key, value in first.values.items()}, monitor.levels
 
 
 @pytest.mark.ddp
-def test_same_numbers_on_two_ranks():
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_same_numbers_on_every_rank(world_size):
     alone, levels = _rank_values(0, 1)
-    ranks = run_ranks(_rank_values, 2, init=False)
-    for values, found in ranks:
-        assert values == pytest.approx(alone, rel=1e-5)
+    assert {key for key in alone if key.endswith("at first")}
+    for values, found in run_ranks(_rank_values, world_size, init=False):
+        assert values == pytest.approx(alone, rel=2e-5)
         for level in LEVELS:
-            assert_close(found[level], levels[level], rtol=1e-5, atol=1e-7)
+            assert_close(found[level], levels[level], rtol=2e-5, atol=1e-6)
+    other, _ = _rank_values(1, 1)
+    assert other != pytest.approx(alone, rel=1e-3), "the other rank's statistics give the same numbers"
     half = LatentTreeMonitor()
     Trainer(**QUIET, callbacks=[half], limit_val_batches=2).validate(
-        tree_module(), tree_data(), verbose=False
+        tree_module(batch_norm=True), tree_data(), verbose=False
     )
     whole = {key: alone[key] for key in half.values}
     assert half.values != pytest.approx(whole, rel=1e-3), "a part of the samples gives the same numbers"
