@@ -81,6 +81,26 @@ class PerNode:
         self.sums: dict[str, Tensor] = {}
         self.moments: dict[str, Tensor] = {}
 
+    @torch.no_grad()
+    def start_as(self, network: LatentTreeNetwork) -> None:
+        """Take over the weights of a network of levels."""
+        for (layer, block), rows in self._blocks(network):
+            layer.weight.copy_(block.weight[rows, :, 0])
+            layer.bias.copy_(block.bias[rows])
+
+    @torch.no_grad()
+    def write_to(self, network: LatentTreeNetwork) -> None:
+        """Give the weights to a network of levels."""
+        for (layer, block), rows in self._blocks(network):
+            block.weight[rows, :, 0] = layer.weight
+            block.bias[rows] = layer.bias
+
+    def _blocks(self, network: LatentTreeNetwork):
+        for name, layer in self.nodes.items():
+            level, index = map(int, name.split("_"))
+            rows = slice(index * GROUP_SIZE, (index + 1) * GROUP_SIZE)
+            yield (layer, getattr(network, f"level_{level}")), rows
+
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         inputs, outputs = {}, {}
         for name, layer in self.nodes.items():
@@ -150,15 +170,7 @@ def run_apart(side: PerNode, depth: int, num_batches: int) -> float:
 def compare(depth: int) -> None:
     """Both sides from the same weights give the same operators and take the same step."""
     ours, nodes = Ours(depth), PerNode(depth)
-    for name, layer in nodes.nodes.items():
-        level, index = map(int, name.split("_"))
-        block, rows = (
-            getattr(ours.network, f"level_{level}"),
-            slice(index * GROUP_SIZE, (index + 1) * GROUP_SIZE),
-        )
-        with torch.no_grad():
-            layer.weight.copy_(block.weight[rows, :, 0])
-            layer.bias.copy_(block.bias[rows])
+    nodes.start_as(ours.network)
     for batch in loader(depth, 2):
         for side in (ours, nodes):
             side.look(batch)

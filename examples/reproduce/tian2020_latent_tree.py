@@ -9,7 +9,7 @@ cores, one training on each; --full trains longer, on deeper trees too, and cros
 
 # %%
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -27,12 +27,13 @@ from lightning_ssl_theory.report import Reproduction, Verdict, run_trials
 
 BATCH, LEARNING_RATE, STEPS_PER_EPOCH, NUM_VALIDATION = 128, 0.1, 50, 6400
 GROUP_SIZES, LOWEST_POLARITIES = (2, 5, 10), (0.7, 0.8, 0.9)
-# Gain of NC at levels 2 to 5 with the network, loss and first weights of the authors' code, on 120 trees sampled by
-# the same law: mean and standard error, measured by us. On the same trees and weights ours gains as much (0.0000,
-# 0.0000, +0.0001, -0.0007, standard errors up to 0.0006). Seeds differ widely: at level 2 by 0.0045.
-REFERENCE_GAIN, REFERENCE_ERROR = torch.tensor(
-    [[0.0060, 0.0285, 0.0605, 0.0882], [0.0004, 0.0012, 0.0030, 0.0049]]
-)
+# Gain of NC at levels 2 to 5 after 500 steps with the network, loss and first weights of the authors' code on trees
+# sampled by the same law, measured by us: mean and standard error. Trees differ widely, at level 2 by 0.0045, so that
+# three say little; `benchmarks/latent_tree_gain.py` compares ours with a network like theirs on the same trees.
+REFERENCE_GAINS = {
+    "3 trees": torch.tensor([[0.0102, 0.0248, 0.0475, 0.0530], [0.0044, 0.0094, 0.0080, 0.0032]]),
+    "120 trees": torch.tensor([[0.0060, 0.0285, 0.0605, 0.0882], [0.0004, 0.0012, 0.0030, 0.0049]]),
+}
 
 
 class RatioLoss(nn.Module):
@@ -103,7 +104,7 @@ def train(setting: Setting, seed: int, num_epochs: int, look_every: int) -> list
         LOSSES[setting.loss],
         optimizer=partial(torch.optim.SGD, lr=LEARNING_RATE),
     )
-    monitor = LatentTreeMonitor()
+    monitor = LatentTreeMonitor(strict=True)
     history = History(monitor)
     trainer = Trainer(
         accelerator="cpu",
@@ -163,49 +164,61 @@ def correlation_rows(results: dict[Setting, Runs]) -> list[dict[str, Any]]:
     return rows
 
 
+def lucky_shares(runs: Runs, levels: Sequence[str], quantity: str, look: int = -1) -> Tensor:
+    """For each seed the share of latents whose lucky node has the largest correlation, or w.a, in a look."""
+    shares = []
+    for looks in runs:
+        found = [looks[look][name] for name in levels]
+        lucky = torch.cat([level.lucky_node for level in found])
+        if quantity == "correlation":
+            best = torch.cat([level.best_node for level in found])
+        else:
+            best = torch.cat([level.alignment.argmax(1) for level in found])
+        if bool((lucky >= 0).any()):
+            shares.append((lucky == best)[lucky >= 0].double().mean())
+    return torch.stack(shares)
+
+
 def lucky_rows(runs: Runs) -> list[dict[str, Any]]:
-    """How often the lucky node of the start has the largest correlation at the end, against chance."""
+    """How often the lucky node of the start leads its group, before and after training."""
     rows = []
-    for name in runs[0][0]:
-        levels = [looks[-1][name] for looks in runs]
-        lucky = torch.cat([level.lucky_node for level in levels])
-        best = torch.cat([level.best_node for level in levels])
-        wins = (lucky == best)[lucky >= 0].double()
-        largest = torch.cat([level.alignment.argmax(1) for level in levels])
-        rows.append(
-            {
-                "level": int(name.removeprefix("level_")),
-                "latents": len(lucky),
-                "with_lucky_node": len(wins),
-                "lucky_has_largest_correlation": round(wins.mean().item(), 3),
-                "stderr": round(standard_error(wins).item(), 3),
-                "lucky_has_largest_selectivity": round(
-                    (lucky == largest)[lucky >= 0].double().mean().item(), 3
-                ),
-                "chance": 1 / levels[0].selectivity.shape[1],
-            }
-        )
+    for name, level in runs[0][0].items():
+        for quantity in ("correlation", "selectivity"):
+            before, after = (lucky_shares(runs, [name], quantity, look) for look in (0, -1))
+            rows.append(
+                {
+                    "level": int(name.removeprefix("level_")),
+                    "largest": quantity,
+                    "before": round(before.mean().item(), 3),
+                    "after": round(after.mean().item(), 3),
+                    "stderr": round(standard_error(after).item(), 3),
+                    "chance": 1 / level.selectivity.shape[1],
+                }
+            )
     return rows
 
 
 def theorem_rows(runs: Runs) -> list[dict[str, Any]]:
-    """Theorem 6 after training, from 6400 samples: rank one, direction a_mu, size rho_0mu^2."""
+    """Theorem 6 from 6400 samples, the worst latent of each level: rank one, direction a_mu, size rho_0mu^2."""
     rows = []
     depth = len(runs[0][0])
     to_root = [
         root_correlations(tree_data(Setting(depth=depth), seed).polarities) for seed in range(len(runs))
     ]
     for level in range(1, depth + 1):
-        found = [looks[-1][f"level_{level}"] for looks in runs]
-        numbers = {
-            "leading_share": torch.cat([one.rank_one_share for one in found]),
-            "cosine_with_a": torch.cat([one.rank_one_cosine for one in found]),
-            "eigenvalue_over_a_squared": torch.cat([one.rank_one_scale for one in found]),
-            "rho_squared": torch.cat([products[depth - level] for products in to_root]).square(),
-        }
-        rows.append(
-            {"level": level} | {name: round(value.mean().item(), 4) for name, value in numbers.items()}
-        )
+        size = torch.cat([products[depth - level] for products in to_root]).square()
+        for when, look in (("before", 0), ("after", -1)):
+            found = [looks[look][f"level_{level}"] for looks in runs]
+            scale = torch.cat([one.rank_one_scale for one in found])
+            numbers = {
+                "leading_share": torch.cat([one.rank_one_share for one in found]).min(),
+                "cosine_with_a": torch.cat([one.rank_one_cosine for one in found]).min(),
+                "error_of_size": (scale / size - 1).abs().max(),
+            }
+            rows.append(
+                {"level": level, "training": when}
+                | {name: round(value.item(), 4) for name, value in numbers.items()}
+            )
     return rows
 
 
@@ -267,15 +280,17 @@ def judge(results: dict[Setting, Runs], base: Setting) -> list[Verdict]:
     for loss in ("ratio (reference)", "InfoNCE"):
         before, after = correlations(results[base._replace(loss=loss)])
         gains = (after - before)[:, 1:]
-        error = (standard_error(gains).square() + REFERENCE_ERROR.square()).sqrt()
-        verdicts.append(
-            Verdict(
-                f"NC rises at levels 2 to 5 as with the authors' code, or more: {loss} loss",
-                f"authors' code, 120 seeds: {signed(REFERENCE_GAIN.tolist())}",
-                f"{signed(gains.mean(0).tolist())} (2 s.e. of the difference {plain(2 * error)})",
-                bool((gains.mean(0) >= REFERENCE_GAIN - 2 * error).all()),
+        for trees, (reference, reference_error) in REFERENCE_GAINS.items():
+            error = (standard_error(gains).square() + reference_error.square()).sqrt()
+            verdicts.append(
+                Verdict(
+                    f"{loss} loss: NC rises at levels 2 to 5 as with the authors' code on {trees}, or more",
+                    f"authors' code, 500 steps: {signed(reference)}",
+                    f"{signed(gains.mean(0))} (2 s.e. {plain(2 * standard_error(gains))}, "
+                    f"of the difference {plain(2 * error)})",
+                    bool((gains.mean(0) >= reference - 2 * error).all()),
+                )
             )
-        )
     sizes = [base._replace(group_size=size) for size in GROUP_SIZES]
     lows = [base._replace(lowest_polarity=low) for low in LOWEST_POLARITIES]
     for settings, what in ((sizes, "the size of the groups"), (lows, "the polarity")):
@@ -286,26 +301,31 @@ def judge(results: dict[Setting, Runs], base: Setting) -> list[Verdict]:
 def growth_verdict(results: dict[Setting, Runs], settings: list[Setting], what: str) -> Verdict:
     """Whether NC after training grows from setting to setting, on the seeds that all have."""
     num_seeds = min(len(results[setting]) for setting in settings)
-    found = [correlations(results[setting][:num_seeds])[1] for setting in settings]
-    root, below = [nc[:, -1].mean() for nc in found], [nc[:, 1:].mean() for nc in found]
-    here = f"root {', '.join(f'{nc:.3f}' for nc in root)}; levels 2 to 5 {', '.join(f'{nc:.3f}' for nc in below)}"
-    holds = all(bool(a < b) for values in (root, below) for a, b in pairwise(values))
-    return Verdict(f"NC after training grows with {what}", "in words", here, holds)
+    before, after = zip(*(correlations(results[setting][:num_seeds]) for setting in settings), strict=True)
+    here, holds = [], True
+    for where, levels in (("root", slice(-1, None)), ("levels 2 to 5", slice(1, None))):
+        first, last = (torch.stack([nc[:, levels].mean(1) for nc in pair]) for pair in (before, after))
+        errors = 2 * standard_error(last.mT)
+        here.append(
+            f"{where} {short(last.mean(1))} (2 s.e. {short(errors)}), untrained {short(first.mean(1))}"
+        )
+        holds = holds and all(bool(a < b) for a, b in pairwise(last.mean(1)))
+    return Verdict(f"NC after training grows with {what}", "in words", "; ".join(here), holds)
 
 
 def lucky_verdicts(runs: Runs) -> list[Verdict]:
-    """Whether the lucky nodes win more often than not, all levels together."""
-    rows = lucky_rows(runs)
-    count = sum(row["with_lucky_node"] for row in rows)
+    """Whether the lucky nodes win where NC moves most: at level 3 and above, errors over seeds."""
+    levels = list(runs[0][0])[2:]
+    chance = 1 / runs[0][0][levels[0]].selectivity.shape[1]
     verdicts = []
-    for what in ("selectivity", "correlation"):
-        share = sum(row["with_lucky_node"] * row[f"lucky_has_largest_{what}"] for row in rows) / count
-        error = (share * (1 - share) / count) ** 0.5
+    for quantity, what in (("correlation", "has the largest NC"), ("selectivity", "keeps the largest w.a")):
+        before, after = (lucky_shares(runs, levels, quantity, look) for look in (0, -1))
+        share, error = after.mean().item(), standard_error(after).item()
         verdicts.append(
             Verdict(
-                f"The lucky node of the start usually wins: largest {what} at the end",
+                f"The lucky node of the start usually {what} at the end: levels 3 and above",
                 "in words",
-                f"{share:.0%} of {count} latents (s.e. {error:.0%}), chance {rows[0]['chance']:.0%}",
+                f"{share:.0%} (s.e. {error:.0%}), untrained {before.mean():.0%}, chance {chance:.0%}",
                 share - 2 * error > 0.5,
             )
         )
@@ -315,34 +335,40 @@ def lucky_verdicts(runs: Runs) -> list[Verdict]:
 def theorem_verdicts(runs: Runs) -> list[Verdict]:
     """Theorem 6, and what it does to the levels."""
     rows = theorem_rows(runs)
-    shares, cosines = ([row[name] for row in rows] for name in ("leading_share", "cosine_with_a"))
-    errors = [abs(row["eigenvalue_over_a_squared"] / row["rho_squared"] - 1) for row in rows]
+
+    def worst(name: str, pick: Callable[..., float]) -> tuple[float, float]:
+        before, after = (
+            pick(row[name] for row in rows if row["training"] == when) for when in ("before", "after")
+        )
+        return before, after
+
+    shares, cosines = worst("leading_share", min), worst("cosine_with_a", min)
+    errors = worst("error_of_size", max)
     before, after = correlations(runs)
     gain = (after - before).mean(0)
     start, end = before_and_after(runs, "operator_norm")
     growth = (end.mean(0) / start.mean(0)).tolist()
+    exactly = f"exactly; here from {NUM_VALIDATION} samples"
     return [
         Verdict(
             "Thm 6: the children's covariance over roots has rank one",
-            "exactly",
-            f"share {min(shares):.3f} or more",
-            min(shares) > 0.98,
+            exactly,
+            f"leading share {shares[1]:.3f} in the worst latent, untrained {shares[0]:.3f}",
+            min(shares) > 0.95,
         ),
         Verdict(
             "Thm 6: its direction is a_mu",
-            "exactly",
-            f"cosine {min(cosines):.4f} or more",
-            min(cosines) > 0.999,
+            exactly,
+            f"cosine {cosines[1]:.4f} in the worst latent, untrained {cosines[0]:.4f}",
+            min(cosines) > 0.99,
         ),
         Verdict(
             "Thm 6: its size is rho_0mu^2 |a_mu|^2",
-            "exactly",
-            f"within {max(errors):.1%}",
-            max(errors) < 0.05,
+            exactly,
+            f"within {errors[1]:.1%} in the worst latent, untrained {errors[0]:.1%}",
+            max(errors) < 0.1,
         ),
-        Verdict(
-            "NC rises less at lower levels", "in words", signed(gain.tolist()), bool((gain.diff() > 0).all())
-        ),
+        Verdict("NC rises less at lower levels", "in words", signed(gain), bool((gain.diff() > 0).all())),
         Verdict(
             "The operators grow in training, most at the top",
             "in words",
@@ -357,7 +383,12 @@ def plain(values: Tensor) -> str:
     return ", ".join(f"{value:.4f}" for value in values)
 
 
-def signed(values: list[float]) -> str:
+def short(values: Tensor) -> str:
+    """Numbers in a row, shorter."""
+    return ", ".join(f"{value:.3f}" for value in values)
+
+
+def signed(values: Tensor) -> str:
     """Numbers with their signs."""
     return ", ".join(f"{value:+.4f}" for value in values)
 

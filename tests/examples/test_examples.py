@@ -132,7 +132,7 @@ def test_tian2020_latent_tree(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOSSES", dict(list(module.LOSSES.items())[:2]))
     verdicts = module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1, num_processes=1)
     holds = {one.claim: one.holds for one in verdicts}
-    assert len(holds) == 11
+    assert len(holds) == 13
     assert holds["Thm 6: its direction is a_mu"]
     files = {path.name for path in (tmp_path / "tian2020_latent_tree").iterdir()}
     assert {"correlation.png", "training.png", "lucky_nodes.csv", "theorem_6.csv", "verdicts.csv"} <= files
