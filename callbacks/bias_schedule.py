@@ -17,8 +17,10 @@ class BiasSchedule(Callback):
 
     Unlike this library's diagnostics **it changes training**; it is the part of the sparse coding theory's
     algorithm that no gradient does. Until `start_step` optimiser steps are made it leaves the biases alone.
-    Then b_i = `initial` ||w_i||, and after every step the rule of `next_biases`. Biases live in the
-    layer's buffer, so a resumed run goes on as if it had not stopped, and all processes set the same ones.
+    Then b_i = `initial` ||w_i||, and after every step the rule of `next_biases`. It begins at the first step seen
+    from `start_step` on: a later one where a batch makes several steps, and the first of a run resumed without
+    its state. Checkpoints hold the biases, in the layer's buffer, and whether the schedule has begun, so a
+    resumed run goes on as if it had not stopped. All processes set the same biases.
 
     Args:
         layers: Dotted paths of layers with a `weight` (m, d1) and a `bias` (m,), a buffer or a parameter that the
@@ -57,10 +59,25 @@ class BiasSchedule(Callback):
         self._layers, self._start_step = tuple(layers), start_step
         self._initial, self._cap, self._growth = initial, cap, growth
         self._norms: dict[str, Tensor] = {}
-        self._step = 0
+        self._step, self._has_begun = 0, False
+
+    @property
+    def state_key(self) -> str:
+        """Schedules of different layers keep their states apart."""
+        return self._generate_state_key(layers=self._layers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the second stage has begun."""
+        return {"has_begun": self._has_begun}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore whether the second stage has begun."""
+        self._has_begun = state_dict["has_begun"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fail early where a layer has no weight matrix or no biases."""
+        """Fail early where a layer has no weight matrix or no biases; a new run has not begun."""
+        if trainer.global_step == 0:  # not where a trainer goes on; a checkpoint is loaded after this
+            self._has_begun = False
         for name in self._layers:
             _check_layer(find_module(pl_module, name), name)
 
@@ -68,7 +85,7 @@ class BiasSchedule(Callback):
         """Read the lengths of the neurons before the first step, or the first one after a resumption."""
         self._step = trainer.global_step
         self._norms = {name: _norms(find_module(pl_module, name)) for name in self._layers}
-        if self._step == self._start_step == 0:
+        if self._is_due():
             self._begin(pl_module)
 
     def on_train_batch_end(
@@ -83,12 +100,16 @@ class BiasSchedule(Callback):
         if trainer.global_step == self._step:
             return  # gradients are being accumulated
         self._step = trainer.global_step
-        if self._step == self._start_step:
+        if self._is_due():
             self._begin(pl_module)
-        elif self._step > self._start_step:
+        elif self._has_begun:
             self._follow(pl_module)
 
+    def _is_due(self) -> bool:
+        return not self._has_begun and self._step >= self._start_step
+
     def _begin(self, pl_module: LightningModule) -> None:
+        self._has_begun = True
         for name in self._layers:
             layer = find_module(pl_module, name)
             self._norms[name] = _norms(layer)

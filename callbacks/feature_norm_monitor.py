@@ -26,7 +26,8 @@ class FeatureNormMonitor(Diagnostic):
 
     - `mean_norm`: mean over samples of ||f(x)||;
     - `firing_rate`: mean over neurons of the share of samples with a nonzero activation; `dead_share`: neurons that
-      never fire; `hoyer`: mean Hoyer sparsity over samples, 0 (even) to 1 (one sample);
+      never fire; `hoyer`: mean, over the neurons that fire, of the Hoyer sparsity across the look's samples,
+      0 (even) to 1 (one sample);
     - `weight_norm`: mean over neurons of ||w||, for layers with a weight;
     - with a dictionary M, over the rows w of the weight: `sparse_norm` ||M M^T w||^2, `dense_norm`
       ||(I - M M^T) w||^2, `sparse_share`, `leading_atom_share`, `singleton_share` (means), `active_share` of neurons

@@ -89,6 +89,24 @@ class EpochSampler(DistributedSampler):
         return super().__iter__()
 
 
+def check_seed(seed: int) -> None:
+    """Raise unless a seed is one that samples can be drawn from.
+
+    Args:
+        seed: to be >= 0.
+
+    Raises:
+        ValueError: it is negative.
+
+    Example:
+        >>> check_seed(-1)
+        Traceback (most recent call last):
+        ValueError: Expected `seed` >= 0, got -1; pass a non-negative integer.
+    """
+    if seed < 0:
+        raise ValueError(f"Expected `seed` >= 0, got {seed}; pass a non-negative integer.")
+
+
 def training_loader(
     dataset: EpochDataset,
     batch_size: int,

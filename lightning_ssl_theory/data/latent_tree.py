@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lightning_ssl_theory import distributed
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler
+from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler, check_seed
 from lightning_ssl_theory.data.latent_tree_sampler import latents_from_uniforms, random_polarities
 
 TreeBatch = tuple[list[Tensor], Tensor, Tensor]
@@ -48,6 +48,7 @@ class LatentTreeDataModule(LightningDataModule):
         num_leaves: C^depth.
 
     Raises:
+        TypeError: `polarity` is no pair of numbers.
         ValueError: A number out of its range.
 
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
@@ -80,6 +81,7 @@ class LatentTreeDataModule(LightningDataModule):
         self.save_hyperparameters()
         for name in ("batch_size", "num_samples", "num_val_samples", "num_views"):
             check_positive(self.hparams[name], name)
+        check_seed(seed)
         if num_workers and torch.device(device).type != "cpu":
             raise ValueError(
                 f"Expected `num_workers` 0 on {device}, got {num_workers}; one process draws whole batches there."

@@ -41,6 +41,7 @@ def random_polarities(
         `depth` tensors, (C,), (C^2,), ..., float32.
 
     Raises:
+        TypeError: If `polarity` is no pair.
         ValueError: If the depth or the number of children is too small, or the range lies outside [-1, 1].
 
     Example:
@@ -48,6 +49,10 @@ def random_polarities(
         [2, 4, 8]
     """
     check_tree(depth, num_children)
+    if not isinstance(polarity, Sequence) or len(polarity) != 2:
+        raise TypeError(
+            f"Expected `polarity` to be a pair of numbers, got {polarity!r}; pass (smallest, largest)."
+        )
     low, high = polarity
     if not -1 <= low <= high <= 1:
         raise ValueError(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_ssl_theory import distributed
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import EpochDataset, training_loader
+from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 from lightning_ssl_theory.data.random_mask import random_mask
 from lightning_ssl_theory.data.sparse_coding_samples import (
     SparseCodingSamples,
@@ -96,6 +96,7 @@ class SparseCodingDataModule(LightningDataModule):
             sizes, ("batch_size", "num_samples", "num_held_out", "block_size"), strict=True
         ):
             check_positive(size, name)
+        check_seed(seed)
         if batch_size % block_size:
             raise ValueError(
                 f"Expected `batch_size` to be a multiple of `block_size` = {block_size}, got {batch_size}; "

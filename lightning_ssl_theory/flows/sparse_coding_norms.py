@@ -40,14 +40,17 @@ def growth_rates(
     :math:`\sigma^2`. Weight decay lambda is subtracted from both.
 
     Args:
-        num_features: d1.
-        num_atoms: d.
-        probability: p.
+        num_features: d1 > d.
+        num_atoms: d >= 1.
+        probability: p > 0.
         noise_std: sigma.
         masks: Whether the two views are masked.
 
     Returns:
         GrowthRates.
+
+    Raises:
+        ValueError: If not 1 <= d < d1, or p is not positive.
 
     Example:
         >>> growth_rates(4, 1, probability=0.2, noise_std=1.0, masks=True)
@@ -55,6 +58,7 @@ def growth_rates(
         >>> growth_rates(4, 1, probability=0.2, noise_std=1.0, masks=False)
         GrowthRates(sparse=1.2, dense=1.0)
     """
+    _check_model(num_features, num_atoms, probability)
     spread = num_atoms / num_features
     if masks:
         return GrowthRates(probability * (1 - spread), -probability * spread)
@@ -79,8 +83,8 @@ def minibatch_floor(
 
     Args:
         num_features: d1 > d.
-        num_atoms: d.
-        probability: p.
+        num_atoms: d >= 1.
+        probability: p > 0.
         noise_std: sigma.
         batch_size: B.
         learning_rate: eta.
@@ -88,11 +92,15 @@ def minibatch_floor(
     Returns:
         The ratio, for small learning rates and without weight decay, on which it hardly depends.
 
+    Raises:
+        ValueError: If not 1 <= d < d1, or p, B or eta is not positive.
+
     Example:
         >>> law = {"probability": 0.5, "noise_std": 0.5, "learning_rate": 1.0}
         >>> minibatch_floor(4, 2, batch_size=10, **law), minibatch_floor(4, 2, batch_size=20, **law)
         (0.375, 0.1875)
     """
+    _check_model(num_features, num_atoms, probability)
     check_positive(batch_size, "batch_size")
     check_positive(learning_rate, "learning_rate")
     noise = _view_variance(num_features, num_atoms, probability=probability, noise_std=noise_std, masks=True)
@@ -123,9 +131,9 @@ def stage_one_norms(
 
     Args:
         num_steps: T.
-        num_features: d1.
-        num_atoms: d.
-        probability: p.
+        num_features: d1 > d.
+        num_atoms: d >= 1.
+        probability: p > 0.
         noise_std: sigma.
         masks: Whether the two views are masked.
         batch_size: B.
@@ -136,6 +144,9 @@ def stage_one_norms(
     Returns:
         Shape (T + 1, 2), float64: S and D after 0..T steps. O(T) time.
 
+    Raises:
+        ValueError: If not 1 <= d < d1, or p or B is not positive.
+
     Example:
         >>> norms = stage_one_norms(
         ...     1, num_features=2, num_atoms=1, probability=1.0, noise_std=0.0, masks=False, batch_size=1,
@@ -144,6 +155,7 @@ def stage_one_norms(
         >>> norms.tolist()  # S = 1, then 2^2 + 1: noise of a single sample as large as its mean
         [[1.0, 1.0], [5.0, 1.0]]
     """
+    _check_model(num_features, num_atoms, probability)
     check_positive(batch_size, "batch_size")
     law: dict[str, Any] = {"probability": probability, "noise_std": noise_std, "masks": masks}
     rates = torch.tensor(growth_rates(num_features, num_atoms, **law), dtype=torch.float64) - weight_decay
@@ -166,20 +178,32 @@ def largest_dense_growth(num_features: int, num_atoms: int, *, probability: floa
     features win in the end only if the weights start so large that the loss is fitted before this factor.
 
     Args:
-        num_features: d1.
-        num_atoms: d.
-        probability: p.
+        num_features: d1 > d.
+        num_atoms: d >= 1.
+        probability: p > 0.
         noise_std: sigma.
 
     Returns:
         G, of ||dense||, not squared.
 
+    Raises:
+        ValueError: If not 1 <= d < d1, or p is not positive.
+
     Example:
         >>> largest_dense_growth(5, 1, probability=0.5, noise_std=1.0)
         4.0
     """
-    check_positive(probability, "probability")
+    _check_model(num_features, num_atoms, probability)
     return ((num_features - num_atoms) / num_atoms) ** (noise_std**2 / (2 * probability))
+
+
+def _check_model(num_features: int, num_atoms: int, probability: float) -> None:
+    if not 1 <= num_atoms < num_features:
+        raise ValueError(
+            f"Expected `num_atoms` in [1, `num_features` = {num_features}), got {num_atoms}; "
+            "a dictionary has fewer atoms than features."
+        )
+    check_positive(probability, "probability")
 
 
 # Variance of the second view along one sparse and one dense direction.

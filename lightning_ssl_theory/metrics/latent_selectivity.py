@@ -56,7 +56,8 @@ def latent_selectivity(features: Tensor, latents: Tensor) -> LatentSelectivityVa
         LatentSelectivityValues in float64. O(N M G) time and memory.
 
     Raises:
-        ValueError: If the shapes do not fit, a value is not finite, or a latent is neither 0 nor 1.
+        ValueError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
+            nor 1.
 
     References:
         Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
@@ -111,6 +112,7 @@ class LatentSelectivity(SumMetric):
             features: Shape (N, M G) or (N, M, G).
             latents: Shape (N, M), zeros and ones.
         """
+        check_shape(features, "features", "N M *")
         check_shape(features.flatten(1), "features", f"N {self.num_features}")
         check_shape(latents, "latents", f"{len(features)} {self.num_latents}")
         self._add_sums(_update(features, latents)._asdict())
@@ -166,13 +168,17 @@ def check_latents(latents: Tensor, num_samples: int) -> None:
     """Raise unless there are binary latents for each sample. Waits for the device.
 
     Args:
-        latents: (N, M), zeros and ones of any dtype.
+        latents: (N, M), M >= 1, zeros and ones of any dtype.
         num_samples: N.
 
     Raises:
-        ValueError: If the shape does not fit, or a value is neither 0 nor 1.
+        ValueError: If the shape does not fit, there is no latent, or a value is neither 0 nor 1.
     """
     check_shape(latents, "latents", f"{num_samples} M")
+    if latents.shape[1] == 0:
+        raise ValueError(
+            f"Expected `latents` of shape (N, M) with M >= 1, got {tuple(latents.shape)}; pass at least one latent."
+        )
     if not bool(((latents == 0) | (latents == 1)).all()):
         raise ValueError("Expected `latents` of zeros and ones, got other values; pass binary latents.")
 

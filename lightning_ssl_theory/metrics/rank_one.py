@@ -50,7 +50,8 @@ def rank_one(first: Tensor, second: Tensor, latents: Tensor) -> RankOneValues:
         RankOneValues in float64. O(N M F^2 + M F^3) time.
 
     Raises:
-        ValueError: If the shapes do not fit, a value is not finite, or a latent is neither 0 nor 1.
+        ValueError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
+            nor 1.
 
     References:
         Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
@@ -108,6 +109,7 @@ class RankOne(SumMetric):
             second: The same shape.
             latents: Shape (N, M), zeros and ones.
         """
+        check_shape(first, "first", "N M *")
         check_shape(first.flatten(1), "first", f"N {self.num_latents * self.num_inputs}")
         self._add_sums(_update(first, second, latents)._asdict())
 

@@ -31,7 +31,7 @@ class FeatureDecouplingSSL(LightningModule):
 
     The views x+ and x++ are the first two of a batch in any format of :mod:`lightning_ssl_theory.data.batch`; the
     negatives x are its clean images where it holds some beside the views, as those of `SparseCodingDataModule`
-    do. Logs `train/loss`, `train/alignment` and `train/regularization`.
+    do, else the first views. Logs `train/loss`, `train/alignment` and `train/regularization`.
 
     Args:
         network: inputs (N, \*) to features (N, D).

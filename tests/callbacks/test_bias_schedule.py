@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.toy_ssl import QUIET
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -80,6 +80,72 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     for step in (1, 2, 4):
         resumed = fit(module(), [schedule()], ckpt_path=tmp_path / f"step={step}.ckpt").state_dict()
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_begins_at_once_where_start_step_has_passed_without_it(tmp_path):
+    saver = ModelCheckpoint(tmp_path, "{step}", save_on_train_epoch_end=True, save_top_k=-1)
+    fit(module(), [saver], max_steps=4)
+    late = Recorder()
+    fit(module(), [schedule(), late], ckpt_path=tmp_path / "step=4.ckpt", enable_checkpointing=False)
+    (norms, at_4), (_, at_5), *_ = late.rows
+    assert at_4 == pytest.approx([0.3 * norm for norm in norms], rel=1e-5)
+    assert at_5 != at_4
+
+
+class TwoOptimizers(LightningModule):
+    """Two steps a batch, so that `global_step` is never odd between batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = module().network
+        self.other = nn.Parameter(torch.ones(()))
+
+    def training_step(self, batch, batch_idx):
+        loss = self.network(batch["image"]).square().mean() + self.other.square()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers():
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD([weight], lr=0.1) for weight in (self.network.weight, self.other)]
+
+
+def test_begins_at_the_first_step_seen_where_a_batch_makes_two():
+    recorder = Recorder()
+    fit(
+        TwoOptimizers(),
+        [schedule(start_step=3), recorder],
+        max_steps=8,
+        num_samples=64,
+        enable_checkpointing=False,
+    )
+    (_, at_0), (_, at_2), (norms, at_4), (_, at_6), _ = recorder.rows
+    assert at_0 == at_2 == [0.0] * 5
+    assert at_4 == pytest.approx([0.3 * norm for norm in norms], rel=1e-5)
+    assert at_6 != at_4
+
+
+def test_a_new_run_begins_anew_and_a_continued_one_goes_on():
+    used, recorder = schedule(start_step=0), Recorder()
+    fit(module(), [used], enable_checkpointing=False)
+    trainer = Trainer(max_steps=2, limit_val_batches=0, callbacks=[used, recorder], **QUIET)
+    ssl, world = module(), SparseCodingDataModule(**SMALL, num_samples=16)
+    trainer.fit(ssl, world)
+    norms, biases = recorder.rows[0]
+    assert biases == pytest.approx([0.3 * norm for norm in norms], rel=1e-5)
+    trainer.fit_loop.epoch_loop.max_steps = 4
+    trainer.fit(ssl, world)
+    assert recorder.rows[3] == recorder.rows[2]  # the second call starts from where the first one ended
+    assert recorder.rows[4] != recorder.rows[3]
+
+
+def test_schedules_of_two_layers_keep_their_states_apart():
+    network = nn.Sequential(SymmetrizedReLU(12, 5, init_std=0.2), SymmetrizedReLU(5, 3, init_std=0.2))
+    schedules = [BiasSchedule([f"network.{i}"], start_step=i) for i in (0, 1)]
+    fit(FeatureDecouplingSSL(network), schedules, max_steps=2, enable_checkpointing=False)
+    assert all((layer.bias > 0).all() for layer in network)
 
 
 def test_accumulated_gradients_count_as_one_step():

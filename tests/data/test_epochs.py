@@ -3,7 +3,7 @@ import torch
 from helpers.ddp import run_ranks
 
 from lightning_ssl_theory.data import DigitsDataModule, MultiViewDataset
-from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler, training_loader
+from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler, check_seed, training_loader
 
 
 class Numbers(EpochDataset):
@@ -82,6 +82,12 @@ def test_rejects_batches_larger_than_the_data():
         training_loader(Numbers(11), 12)
     with pytest.raises(ValueError, match="Expected `batch_size` > 0, got 0"):
         training_loader(Numbers(11), 0)
+
+
+def test_rejects_negative_seeds():
+    check_seed(0)
+    with pytest.raises(ValueError, match="Expected `seed` >= 0, got -1; pass a non-negative integer"):
+        check_seed(-1)
 
 
 def _noisy_batches(num_workers):

@@ -1,5 +1,7 @@
 """The latent tree data module: batches, and the same samples however they are loaded."""
 
+import itertools
+
 import pytest
 import torch
 from helpers.ddp import run_ranks
@@ -9,6 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning_ssl_theory.data import LatentTreeDataModule, read_images, read_labels, read_latents, read_views
 
 SMALL = {"depth": 3, "num_samples": 300, "num_val_samples": 70}
+NUM_SAMPLES = 40_000
+LARGE = {"polarity": (0.3, 0.9), "batch_size": NUM_SAMPLES, "num_samples": NUM_SAMPLES, "num_views": 3}
+FIVE_ERRORS = 5 / NUM_SAMPLES**0.5  # largest standard error of a mean of signs
 
 
 def join(batches):
@@ -40,13 +45,69 @@ def test_batches():
     assert (views[1] != views[2]).any()
 
 
+def large_batch(**arguments):
+    data = LatentTreeDataModule(3, **LARGE | arguments)
+    (batch,) = data.train_dataloader()
+    return data, batch
+
+
+def path_product(polarities, a, b):
+    """Product of the polarities between two nodes of a binary tree, numbered level by level from the root."""
+    to_parent = torch.cat([torch.ones(1), *polarities]).tolist()
+    product = 1.0
+    while a != b:
+        a, b = min(a, b), max(a, b)
+        product *= to_parent[b]
+        b = (b - 1) // 2
+    return product
+
+
+def test_path_by_hand():
+    polarities = [torch.tensor([0.5, -0.5]), torch.tensor([0.1, 0.2, 0.3, 0.4])]
+    assert path_product(polarities, 3, 6) == pytest.approx(0.1 * 0.5 * -0.5 * 0.4)
+    assert path_product(polarities, 5, 2) == pytest.approx(0.3)
+
+
+def test_correlations_are_products_along_the_path():
+    data, (views, roots, latents) = large_batch()
+    signs = torch.cat([latents, views[0]], dim=1).double() * 2 - 1
+    assert signs.mean(0).abs().max() < FIVE_ERRORS
+    found = signs.mT @ signs / len(signs)
+    for a, b in itertools.product(range(15), repeat=2):
+        assert float(found[a, b]) == pytest.approx(path_product(data.polarities, a, b), abs=FIVE_ERRORS)
+    for view in views[1:]:
+        with_root = (roots * 2.0 - 1).double() @ (view.double() * 2 - 1) / len(view)
+        expected = [path_product(data.polarities, 0, leaf) for leaf in range(7, 15)]
+        assert with_root.tolist() == pytest.approx(expected, abs=FIVE_ERRORS)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 1), (0, 2), (1, 2)])
+def test_views_share_the_root_and_nothing_else(a, b):
+    data, (views, roots, _) = large_batch()
+    x, y = views[a].double(), views[b].double()
+    to_root = torch.tensor([path_product(data.polarities, 0, leaf) for leaf in range(7, 15)]).double()
+    expected = torch.outer(to_root, to_root) / 4  # of zeros and ones, whose variance is 1/4
+    assert (covariance(x, y) - expected).abs().max() < FIVE_ERRORS / 4
+    assert (covariance(x, x) - expected).abs().max() > 0.1, "within a view the leaves share more"
+    for root in (0, 1):
+        given = roots == root
+        # half the samples, so errors larger by sqrt 2
+        assert covariance(x[given], y[given]).abs().max() < 2**0.5 * FIVE_ERRORS / 4
+
+
+def covariance(x, y):
+    return (x - x.mean(0)).mT @ (y - y.mean(0)) / len(x)
+
+
 def test_latents_are_those_of_the_first_view():
-    data = LatentTreeDataModule(**SMALL, polarity=(1.0, 1.0), batch_size=50)
-    (views, _, latents), *_ = data.train_dataloader()
-    to_parent = torch.cat([torch.ones(1), *data.polarities])  # +-1: copies and opposites
-    nodes = torch.cat([latents, views[0]], dim=1) * 2 - 1
-    for node in range(1, nodes.shape[1]):
-        assert torch.equal(nodes[:, node], nodes[:, (node - 1) // 2] * to_parent[node])
+    data = LatentTreeDataModule(3, **LARGE)
+    data.polarities[-1].fill_(1.0)  # leaves are copies of their parents
+    ((views, roots, latents),) = data.train_dataloader()
+    assert torch.equal(latents[:, 0], roots.float())
+    copies = latents[:, 3:].repeat_interleave(2, dim=1)
+    assert torch.equal(copies, views[0])
+    for view in views[1:]:  # parents of two views agree with probability (1 + rho_0mu^2) / 2 < 0.83
+        assert (copies == view).double().mean() < 0.85
 
 
 def test_samples_do_not_depend_on_batch_size_or_workers():
@@ -123,12 +184,20 @@ def test_ranks_share_the_steps_of_one_process(world_size):
         ({"num_views": 0}, r"Expected `num_views` > 0, got 0"),
         ({"num_samples": 0}, r"Expected `num_samples` > 0, got 0"),
         ({"num_val_samples": -1}, r"Expected `num_val_samples` > 0, got -1"),
+        ({"seed": -1}, r"Expected `seed` >= 0, got -1; pass a non-negative integer"),
         ({"device": "cuda", "num_workers": 2}, r"Expected `num_workers` 0 on cuda, got 2"),
     ],
 )
 def test_rejected_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         LatentTreeDataModule(**arguments)
+
+
+def test_rejects_a_polarity_that_is_no_range():
+    with pytest.raises(
+        TypeError, match=r"Expected `polarity` to be a pair of numbers, got 0.9; pass \(smallest, largest\)"
+    ):
+        LatentTreeDataModule(polarity=0.9)
 
 
 def test_rejects_an_epoch_without_a_batch():

@@ -132,6 +132,14 @@ def test_rejected_ranges(polarity):
         random_polarities(2, polarity=polarity)
 
 
+@pytest.mark.parametrize("polarity", [0.9, (0.9,), (0.1, 0.2, 0.3), None])
+def test_rejects_what_is_no_range(polarity):
+    with pytest.raises(
+        TypeError, match=r"Expected `polarity` to be a pair of numbers, got .*; pass \(smallest, largest\)"
+    ):
+        random_polarities(2, polarity=polarity)
+
+
 @pytest.mark.parametrize(
     ("polarities", "message"),
     [

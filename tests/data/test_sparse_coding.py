@@ -123,6 +123,7 @@ def test_same_samples_in_every_step_for_any_number_of_ranks(num_ranks):
         ),
         ({"block_size": 0}, "Expected `block_size` > 0, got 0"),
         ({"num_held_out": 0}, "Expected `num_held_out` > 0, got 0"),
+        ({"seed": -1}, "Expected `seed` >= 0, got -1; pass a non-negative integer"),
     ],
 )
 def test_rejected(arguments, message):

@@ -74,7 +74,7 @@ def test_wen_li2021(tmp_path):
     module = load("reproduce/wen_li2021")
     sizes = module.Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
     verdicts = module.main(sizes=sizes, num_seeds=1, shorten=0.6, num_processes=1, output_dir=str(tmp_path))
-    assert len(verdicts) == 14
+    assert len(verdicts) == 16
     assert [v.holds for v in verdicts if v.claim == "no masks: dense share >= 0.7"] == [True]
     written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
     assert written == {"stages", "atoms", "downstream", "rates", "weights", "looks", "verdicts"}

@@ -1,5 +1,7 @@
 """Predicted norms of the linear stage, against the population's covariance and against training itself."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -118,3 +120,25 @@ def test_rejected():
         stage_one_norms(1, **SIZES, **LAW, masks=True, batch_size=0, learning_rate=1.0)
     with pytest.raises(ValueError, match="Expected `probability` > 0, got 0"):
         largest_dense_growth(4, 2, probability=0, noise_std=1.0)
+
+
+@pytest.mark.parametrize(("num_features", "num_atoms"), [(4, 8), (4, 4), (4, 0)])
+@pytest.mark.parametrize(
+    "predict",
+    [
+        partial(growth_rates, masks=True),
+        partial(minibatch_floor, batch_size=1, learning_rate=1.0),
+        partial(stage_one_norms, 1, masks=True, batch_size=1, learning_rate=1.0),
+        largest_dense_growth,
+    ],
+    ids=["rates", "floor", "norms", "growth"],
+)
+def test_rejected_models(predict, num_features, num_atoms):
+    sizes = {"num_features": num_features, "num_atoms": num_atoms}
+    with pytest.raises(
+        ValueError,
+        match=rf"Expected `num_atoms` in \[1, `num_features` = 4\), got {num_atoms}; a dictionary has fewer",
+    ):
+        predict(**sizes, **LAW)
+    with pytest.raises(ValueError, match="Expected `probability` > 0, got 0"):
+        predict(**SIZES, **LAW | {"probability": 0})

@@ -123,6 +123,11 @@ def test_lucky_nodes():
         (torch.zeros(3, 4), torch.zeros(2, 2), r"Expected `latents` of shape \(3, M\), got \(2, 2\)"),
         (torch.zeros(3, 4), torch.full((3, 2), 2), r"Expected `latents` of zeros and ones"),
         (
+            torch.zeros(3, 4),
+            torch.zeros(3, 0),
+            r"Expected `latents` of shape \(N, M\) with M >= 1, got \(3, 0\); pass at least one",
+        ),
+        (
             torch.zeros(3, 5),
             torch.zeros(3, 2),
             r"Expected `features` with the same number of neurons for each of 2",
@@ -143,3 +148,5 @@ def test_metric_rejects_sizes_and_shapes():
         LatentSelectivity(2, 0)
     with pytest.raises(ValueError, match=r"Expected `features` of shape \(N, 12\), got \(3, 5\)"):
         LatentSelectivity(LATENTS, SIZE).update(torch.zeros(3, 5), torch.zeros(3, LATENTS))
+    with pytest.raises(ValueError, match=r"Expected `features` of shape \(N, M, \*\), got \(12,\)"):
+        LatentSelectivity(LATENTS, SIZE).update(torch.zeros(12), torch.zeros(1, LATENTS))

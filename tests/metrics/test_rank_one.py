@@ -32,7 +32,7 @@ BATCHES = [batch(30, 0), batch(11, 1)]
 
 
 def loop(batches):
-    """Sample covariance of two views, its leading eigenpair by numpy, and the gap between conditional means."""
+    """Sample covariance of two views, its leading eigenpair by `eig`, and the gap between conditional means."""
     first, second, latents = (torch.cat(parts).double() for parts in zip(*batches, strict=True))
     found = {"leading_share": [], "cosine": [], "scale": []}
     for mu in range(LATENTS):
@@ -134,6 +134,12 @@ def test_no_signal():
             torch.full((3, 2), 0.5),
             r"Expected `latents` of zeros and ones",
         ),
+        (
+            torch.zeros(3, 4),
+            torch.zeros(3, 4),
+            torch.zeros(3, 0),
+            r"Expected `latents` of shape \(N, M\) with M >= 1, got \(3, 0\)",
+        ),
         (torch.full((3, 2), torch.inf), torch.zeros(3, 2), torch.zeros(3, 2), r"Expected finite `first`"),
         (torch.zeros(3, 2), torch.full((3, 2), torch.inf), torch.zeros(3, 2), r"Expected finite `second`"),
     ],
@@ -150,3 +156,5 @@ def test_metric_rejects_sizes_and_shapes():
         RankOne(2, 0)
     with pytest.raises(ValueError, match=r"Expected `first` of shape \(N, 6\), got \(3, 5\)"):
         RankOne(LATENTS, INPUTS).update(torch.zeros(3, 5), torch.zeros(3, 5), torch.zeros(3, LATENTS))
+    with pytest.raises(ValueError, match=r"Expected `first` of shape \(N, M, \*\), got \(6,\)"):
+        RankOne(LATENTS, INPUTS).update(torch.zeros(6), torch.zeros(6), torch.zeros(1, LATENTS))
