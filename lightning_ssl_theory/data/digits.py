@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ssl_theory.checks import check_positive
 from lightning_ssl_theory.data.affine import random_affine
-from lightning_ssl_theory.data.epochs import EpochDataset, training_loader
+from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 from lightning_ssl_theory.data.strength import Strength, strength_of
 
 _MEAN, _STD = 0.3053, 0.3760  # of all pixels of all 1797 images in [0, 1]
@@ -63,6 +63,7 @@ class DigitsDataModule(LightningDataModule):
         self.save_hyperparameters()
         check_positive(batch_size, "batch_size")
         check_positive(num_views, "num_views")
+        check_seed(seed)
         self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
         self._strengths = {
             "rotation": strength_of(rotation, "rotation", usual=15.0, maximum=180),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import EpochDataset, training_loader
+from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 
 _CENTRE = torch.tensor([0.5, 0.25])  # mean of the moons without noise
 
@@ -66,6 +66,7 @@ class HalfMoonsDataModule(LightningDataModule):
         counts = {"batch_size": batch_size, "num_samples": num_samples, "num_views": num_views}
         for name, value in counts.items():
             check_positive(value, name)
+        check_seed(seed)
         for name, deviation in {"noise": noise, "view_noise": view_noise}.items():
             if not 0 <= deviation < float("inf"):
                 raise ValueError(f"Expected `{name}` >= 0 and finite, got {deviation}; 0 switches it off.")

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import training_loader
+from lightning_ssl_theory.data.epochs import check_seed, training_loader
 from lightning_ssl_theory.data.image_folder import image_folder_classes
 from lightning_ssl_theory.data.image_sets import (
     IMAGE_SETS,
@@ -97,6 +97,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         data_dir = str(data_dir)  # a Path among the hyperparameters would make the checkpoint unreadable
         self.save_hyperparameters()
+        check_seed(seed)
         _check_counts(
             batch_size=batch_size,
             num_views=num_views,

@@ -1,8 +1,17 @@
+from functools import partial
+
 import pytest
 import torch
 from helpers.ddp import run_ranks
 
-from lightning_ssl_theory.data import DigitsDataModule, MultiViewDataset
+from lightning_ssl_theory.data import (
+    DigitsDataModule,
+    HalfMoonsDataModule,
+    ImageDataModule,
+    LatentTreeDataModule,
+    MultiViewDataset,
+    SparseCodingDataModule,
+)
 from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler, check_seed, training_loader
 
 
@@ -118,3 +127,18 @@ def test_ranks_see_different_samples_of_one_epoch():
     assert len(_epoch_of_rank(0, 1)[0]) == 1198
     assert views_0.shape == views_1.shape == (500, 1, 8, 8)
     assert (views_0 != views_1).any()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        DigitsDataModule,
+        partial(ImageDataModule, "mnist", "unread"),
+        HalfMoonsDataModule,
+        LatentTreeDataModule,
+        SparseCodingDataModule,
+    ],
+)
+def test_data_modules_refuse_negative_seeds(build):
+    with pytest.raises(ValueError, match="Expected `seed` >= 0, got -1; pass a non-negative integer"):
+        build(seed=-1)
