@@ -10,7 +10,6 @@ from torchvision.utils import make_grid
 
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum
-from lightning_ssl_theory.filter_images import filter_images
 from lightning_ssl_theory.operators import (
     LayerChoice,
     PairwiseObjective,
@@ -19,8 +18,9 @@ from lightning_ssl_theory.operators import (
     covariance_spectra,
     resolve_layers,
 )
-from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
+from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET
+from lightning_ssl_theory.tracing.filter_images import filter_images
 
 from .diagnostic import Diagnostic
 from .tapped_layers import network_output

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, any_rank, first_message, rank, world_size
-from lightning_ssl_theory.frozen_network import preserved_random_state
+from lightning_ssl_theory.tracing.frozen_call import preserved_random_state
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence

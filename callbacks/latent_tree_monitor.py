@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
-from lightning_ssl_theory.frozen_network import evaluation_mode
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
 from lightning_ssl_theory.metrics.latent_selectivity import check_both_values
 from lightning_ssl_theory.networks import BlockLinear, LatentTreeNetwork
@@ -20,6 +19,7 @@ from lightning_ssl_theory.operators import (
     latent_operator_norms,
     trace_network,
 )
+from lightning_ssl_theory.tracing.frozen_call import evaluation_mode
 
 from .diagnostic import Diagnostic
 from .tapped_layers import first_rank_state

@@ -7,8 +7,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import from_first_rank
-from lightning_ssl_theory.frozen_network import layer_features, network_state
 from lightning_ssl_theory.operators import find_module
+from lightning_ssl_theory.tracing.frozen_call import layer_features, network_state
 
 OUTPUT = "output"
 """The name under which the output of the whole network is asked for and logged."""

@@ -15,7 +15,7 @@ PURE = [
     "flows",
     "manifolds.py",
     "distributed.py",
-    "frozen_network.py",
+    "tracing",
     "dictionaries.py",
 ]
 FORBIDDEN = {

@@ -16,15 +16,15 @@ from lightning_ssl_theory.operators.latent_operator import (
     connection_sums,
     latent_operator_norms,
 )
-from lightning_ssl_theory.operators.layer_names import LayerChoice, find_module, resolve_layers
-from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace, trace_network
 from lightning_ssl_theory.operators.output_cotangents import PairwiseObjective
 from lightning_ssl_theory.operators.pair_coefficients import laplacian, pair_coefficients
-from lightning_ssl_theory.operators.probes import rademacher_probes
-from lightning_ssl_theory.operators.sample_gradients import sample_gradients
 from lightning_ssl_theory.operators.scalar_estimates import CovarianceScalars
 from lightning_ssl_theory.operators.spectrum import Spectrum
-from lightning_ssl_theory.operators.weight_maps import patches, weight_map
+from lightning_ssl_theory.tracing.layer_kinds import patches, weight_map
+from lightning_ssl_theory.tracing.layer_names import LayerChoice, find_module, resolve_layers
+from lightning_ssl_theory.tracing.network_trace import LayerTrace, NetworkTrace, trace_network
+from lightning_ssl_theory.tracing.probes import rademacher_probes
+from lightning_ssl_theory.tracing.sample_gradients import sample_gradients
 
 __all__ = [
     "ConnectionSums",

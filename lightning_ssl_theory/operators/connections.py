@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.operators.sample_gradients import sample_gradients
-from lightning_ssl_theory.operators.weight_maps import cotangents, patches, weight_map
+from lightning_ssl_theory.tracing.layer_kinds import cotangents, patches, weight_map
+from lightning_ssl_theory.tracing.sample_gradients import sample_gradients
 
 
 class Connections:

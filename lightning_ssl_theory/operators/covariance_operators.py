@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
-from lightning_ssl_theory.operators.full_precision import full_precision
-from lightning_ssl_theory.operators.layer_names import LayerChoice
-from lightning_ssl_theory.operators.layer_trace import NetworkTrace, check_finite_outputs, trace_network
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
-from lightning_ssl_theory.operators.probes import rademacher_probes
+from lightning_ssl_theory.tracing.full_precision import full_precision
+from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace, check_finite_outputs, trace_network
+from lightning_ssl_theory.tracing.probes import rademacher_probes
 
 PairWeight = Callable[[Tensor], Tensor]
 

@@ -13,18 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.operators.covariance_operators import check_views
 from lightning_ssl_theory.operators.covariance_sums import CovarianceSums, layer_sums
-from lightning_ssl_theory.operators.full_precision import full_precision
-from lightning_ssl_theory.operators.layer_names import LayerChoice
 from lightning_ssl_theory.operators.output_cotangents import (
     PairwiseObjective,
     covariance_cotangents,
     gradient_cotangents,
 )
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
-from lightning_ssl_theory.operators.probes import rademacher_probes
 from lightning_ssl_theory.operators.scalar_estimates import (
     CovarianceScalars,
     Population,
@@ -32,7 +28,11 @@ from lightning_ssl_theory.operators.scalar_estimates import (
     layer_scalars,
     probe_estimates,
 )
-from lightning_ssl_theory.operators.weight_directions import WeightDirections
+from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
+from lightning_ssl_theory.tracing.full_precision import full_precision
+from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.probes import rademacher_probes
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 PROBES_AT_ONCE = 8
 

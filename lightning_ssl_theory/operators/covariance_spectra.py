@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum, identity
-from lightning_ssl_theory.operators.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.operators.covariance_operators import check_views
-from lightning_ssl_theory.operators.full_precision import full_precision
 from lightning_ssl_theory.operators.gram_spectrum import gram_spectrum
 from lightning_ssl_theory.operators.lanczos_spectrum import lanczos_spectrum
-from lightning_ssl_theory.operators.layer_names import LayerChoice, resolve_layers
-from lightning_ssl_theory.operators.layer_trace import trace_network
 from lightning_ssl_theory.operators.spectrum import Spectrum
-from lightning_ssl_theory.operators.weight_maps import patches
+from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
+from lightning_ssl_theory.tracing.full_precision import full_precision
+from lightning_ssl_theory.tracing.layer_kinds import patches
+from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
+from lightning_ssl_theory.tracing.network_trace import trace_network
 
 Method = Literal["cheaper", "gram", "lanczos"]
 

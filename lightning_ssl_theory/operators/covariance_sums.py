@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.operators.layer_trace import LayerTrace
-from lightning_ssl_theory.operators.sample_gradients import GradientFactors
-from lightning_ssl_theory.operators.weight_directions import WeightDirections
+from lightning_ssl_theory.tracing.network_trace import LayerTrace
+from lightning_ssl_theory.tracing.sample_gradients import GradientFactors
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 
 class Moments(NamedTuple):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum
-from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
-from lightning_ssl_theory.operators.layer_trace import check_finite_gradients
-from lightning_ssl_theory.operators.sample_gradients import sample_gradients
 from lightning_ssl_theory.operators.spectrum import Spectrum, leading_spectrum
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.tracing.network_trace import check_finite_gradients
+from lightning_ssl_theory.tracing.sample_gradients import sample_gradients
 
 
 def gram_spectrum(

@@ -5,10 +5,10 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
-from lightning_ssl_theory.operators.layer_trace import check_finite_gradients
 from lightning_ssl_theory.operators.operator_product import OperatorProduct
 from lightning_ssl_theory.operators.spectrum import Spectrum, leading_spectrum
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.tracing.network_trace import check_finite_gradients
 
 
 def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, all_sum: AllSum) -> Spectrum:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.operators.layer_trace import LayerTrace, NetworkTrace
+from lightning_ssl_theory.tracing.network_trace import LayerTrace, NetworkTrace
 
 
 class LatentOperatorNorms(NamedTuple):

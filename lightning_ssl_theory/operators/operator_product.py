@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
-from lightning_ssl_theory.operators.layer_trace import NetworkTrace
 from lightning_ssl_theory.operators.output_cotangents import covariance_cotangents
-from lightning_ssl_theory.operators.weight_maps import weight_map
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.tracing.layer_kinds import weight_map
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 
 
 class OperatorProduct:

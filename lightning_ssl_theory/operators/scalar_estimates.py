@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lightning_ssl_theory.operators.covariance_sums import CovarianceSums
 from lightning_ssl_theory.operators.frobenius_estimate import frobenius_estimate
-from lightning_ssl_theory.operators.layer_trace import check_finite_gradients
 from lightning_ssl_theory.operators.pair_coefficients import Estimator
 from lightning_ssl_theory.operators.standard_errors import mean_error, ratio_error
+from lightning_ssl_theory.tracing.network_trace import check_finite_gradients
 
 TINY = torch.finfo(torch.float64).tiny
 

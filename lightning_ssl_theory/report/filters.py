@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_ssl_theory.filter_images import filter_images
+from lightning_ssl_theory.tracing.filter_images import filter_images
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from lightning_ssl_theory.operators import covariance_operators, covariance_scalars
 from lightning_ssl_theory.operators.covariance_operators import layer_connections
-from lightning_ssl_theory.operators.layer_trace import trace_network
+from lightning_ssl_theory.tracing.network_trace import trace_network
 
 NUM_POPULATION, NUM_NOISES, NUM_SAMPLES, NUM_VIEWS = 40, 30, 4, 2
 NUM_BATCHES = 20_000

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from lightning_ssl_theory.distributed import identity
 from lightning_ssl_theory.operators import trace_network
-from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
 from lightning_ssl_theory.operators.operator_product import OperatorProduct, output_derivative
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 
 
 def test_derivative_is_the_transposed_connection():

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lightning_ssl_theory.operators.weight_maps import DENSE, SUPPORTED
+from lightning_ssl_theory.tracing.layer_kinds import DENSE, SUPPORTED
 
 LayerChoice = str | type[nn.Module]
 """A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""

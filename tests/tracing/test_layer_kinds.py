@@ -7,8 +7,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory.operators import patches, weight_map
-from lightning_ssl_theory.operators.normalized_inputs import normalized_inputs
-from lightning_ssl_theory.operators.weight_maps import cotangents, grouped_shape, per_output
+from lightning_ssl_theory.tracing.layer_kinds import cotangents, grouped_shape, per_output
+from lightning_ssl_theory.tracing.normalized_inputs import normalized_inputs
 
 
 def case(build, shape):

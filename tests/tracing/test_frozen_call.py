@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.frozen_network import (
+from lightning_ssl_theory.tracing.frozen_call import (
     frozen_call,
     layer_features,
     network_state,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.operators.weight_directions import WeightDirections
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 LAYERS = [
     pytest.param(nn.Linear(3, 2), (1, 2, 3), id="linear"),

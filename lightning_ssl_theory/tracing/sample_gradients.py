@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.operators.weight_directions import WeightDirections
-from lightning_ssl_theory.operators.weight_maps import cotangents, patches
+from lightning_ssl_theory.tracing.layer_kinds import cotangents, patches
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 MEMORY_COST = 8
 """Multiplications in the time of which one number is written and read again."""

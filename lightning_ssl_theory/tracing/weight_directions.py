@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.operators.weight_maps import grouped_shape
+from lightning_ssl_theory.tracing.layer_kinds import grouped_shape
 
 
 class WeightDirections:

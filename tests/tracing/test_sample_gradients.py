@@ -7,10 +7,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory.operators import sample_gradients
-from lightning_ssl_theory.operators.normalized_inputs import normalized_inputs
-from lightning_ssl_theory.operators.sample_gradients import GradientFactors
-from lightning_ssl_theory.operators.weight_directions import WeightDirections
-from lightning_ssl_theory.operators.weight_maps import cotangents, grouped_shape
+from lightning_ssl_theory.tracing.layer_kinds import cotangents, grouped_shape
+from lightning_ssl_theory.tracing.normalized_inputs import normalized_inputs
+from lightning_ssl_theory.tracing.sample_gradients import GradientFactors
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 NUM_SAMPLES, NUM_VIEWS, NUM_SKETCHES = 3, 2, 5
 ALL_LAYERS = DENSE_LAYERS + NORM_LAYERS

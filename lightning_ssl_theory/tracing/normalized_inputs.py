@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from lightning_ssl_theory.frozen_network import BatchStatistics
+from lightning_ssl_theory.tracing.frozen_call import BatchStatistics
 
 
 def normalized_inputs(name: str, layer: nn.Module, inputs: Tensor, statistics: BatchStatistics) -> Tensor:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.frozen_network import BatchStatistics, frozen_call
-from lightning_ssl_theory.operators.layer_names import LayerChoice
-from lightning_ssl_theory.operators.layer_trace import (
+from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen_call
+from lightning_ssl_theory.tracing.layer_kinds import patches
+from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.network_trace import (
     NetworkTrace,
     check_finite_outputs,
     check_outputs,
     trace_network,
 )
-from lightning_ssl_theory.operators.weight_maps import patches
 
 MEMORY_BUDGET = 2**30
 

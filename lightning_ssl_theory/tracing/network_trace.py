@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.frozen_network import (
+from lightning_ssl_theory.tracing.frozen_call import (
     BatchStatistics,
     Tap,
     frozen_call,
     network_state,
     second_input,
 )
-from lightning_ssl_theory.operators.layer_names import LayerChoice, resolve_layers
-from lightning_ssl_theory.operators.normalized_inputs import normalized_inputs
-from lightning_ssl_theory.operators.weight_maps import per_output
+from lightning_ssl_theory.tracing.layer_kinds import per_output
+from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
+from lightning_ssl_theory.tracing.normalized_inputs import normalized_inputs
 
 
 class LayerTrace(NamedTuple):

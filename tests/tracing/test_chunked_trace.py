@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory.operators import trace_network
-from lightning_ssl_theory.operators.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 
 
 def least_budget(model, views, **arguments):
