@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from lightning_ssl_theory.checks import check_shape
 
@@ -57,14 +58,30 @@ class BlockLinear(nn.Conv1d):
             ValueError: If the input has another shape.
         """
         check_shape(input, "input", f"N {self.in_channels}")
-        return self._conv_forward(input, self.weight, self.bias)
+        return block_linear(input, self.weight, self.bias, groups=self.groups)
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        blocks = input.unflatten(1, (self.groups, -1)).transpose(0, 1)  # (M, N, F)
-        maps = weight.reshape(self.groups, -1, weight.shape[1]).mT  # (M, F, O)
-        outputs = (
-            torch.bmm(blocks, maps)
-            if bias is None
-            else torch.baddbmm(bias.reshape(self.groups, 1, -1), blocks, maps)
-        )
-        return outputs.transpose(0, 1).flatten(1)
+
+def block_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, groups: int = 1) -> Tensor:
+    """A convolution of kernel size 1 in groups on (N, C) in place of (N, C, 1), as one batched matrix product.
+
+    Args:
+        input: (N, M F).
+        weight: (M O, F, 1).
+        bias: (M O,), or `None`.
+        groups: M.
+
+    Returns:
+        (N, M O).
+    """
+    if has_torch_function_variadic(
+        input, weight
+    ):  # what looks at a network sees it as one of torch's functions
+        return handle_torch_function(block_linear, (input, weight), input, weight, bias, groups=groups)
+    blocks = input.unflatten(1, (groups, -1)).transpose(0, 1)  # (M, N, F)
+    maps = weight.reshape(groups, -1, weight.shape[1]).mT  # (M, F, O)
+    if bias is None:
+        return torch.bmm(blocks, maps).transpose(0, 1).flatten(1)
+    return torch.baddbmm(bias.reshape(groups, 1, -1), blocks, maps).transpose(0, 1).flatten(1)
+
+
+block_linear.same_map_as = nn.functional.conv1d  # type: ignore[attr-defined]

@@ -1,7 +1,6 @@
 """Covariance operators of the layers of any network, and what theory says of its gradients."""
 
-from lightning_ssl_theory.operators.connections import Connections
-from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
+from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
 from lightning_ssl_theory.operators.covariance_operators import covariance_operators, half_squared_distances
 from lightning_ssl_theory.operators.covariance_scalars import covariance_scalars
 from lightning_ssl_theory.operators.covariance_spectra import (
@@ -20,11 +19,15 @@ from lightning_ssl_theory.operators.output_cotangents import PairwiseObjective
 from lightning_ssl_theory.operators.pair_coefficients import laplacian, pair_coefficients
 from lightning_ssl_theory.operators.scalar_estimates import CovarianceScalars
 from lightning_ssl_theory.operators.spectrum import Spectrum
-from lightning_ssl_theory.tracing.layer_kinds import patches, weight_map
-from lightning_ssl_theory.tracing.layer_names import LayerChoice, find_module, resolve_layers
-from lightning_ssl_theory.tracing.network_trace import LayerTrace, NetworkTrace, trace_network
-from lightning_ssl_theory.tracing.probes import rademacher_probes
-from lightning_ssl_theory.tracing.sample_gradients import sample_gradients
+from lightning_ssl_theory.tracing import (
+    LayerChoice,
+    LayerTrace,
+    NetworkTrace,
+    find_module,
+    resolve_layers,
+    trace_network,
+)
+from lightning_ssl_theory.tracing.weight_directions import rademacher_probes
 
 __all__ = [
     "ConnectionSums",
@@ -48,11 +51,8 @@ __all__ = [
     "laplacian",
     "latent_operator_norms",
     "pair_coefficients",
-    "patches",
     "rademacher_probes",
     "resolve_layers",
-    "sample_gradients",
     "spectrum_cost",
     "trace_network",
-    "weight_map",
 ]

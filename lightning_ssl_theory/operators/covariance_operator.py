@@ -1,17 +1,55 @@
 r"""A covariance operator OP = K M K^T of one layer, applied without being formed.
 
+Column u of the connection K for a view s is the gradient of <u, f_L(x_s)> with respect to the layer's weight. It is
+held as what the layer saw and what came back, never as a vector of P weights.
+
 References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep Networks",
-2020, Theorems 3 and 4.
+2020, Definition 1, Theorems 3 and 4.
 """
+
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.operators.connections import Connections
 from lightning_ssl_theory.operators.effective_rank import effective_rank
 from lightning_ssl_theory.operators.standard_errors import mean_error
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 
 MAX_EXACT_SIZE = 8192
+
+
+class Connections:
+    """K u_1, …, K u_m of S views, as a linear map with its transpose.
+
+    Args:
+        seen: What the layer saw of S views.
+        deltas: For each of m probes the gradients of <u_c, f_L> with respect to the layer's output.
+        num_views: S.
+    """
+
+    def __init__(self, seen: LayerTrace, deltas: Sequence[Tensor], num_views: int) -> None:
+        self._seen, self._deltas = seen, list(deltas)
+        self.num_probes, self.num_views = len(deltas), num_views
+        self.num_weights = seen.weight.numel()
+
+    def scores(self, vector: Tensor) -> Tensor:
+        """<K_s u_c, v> for every view s and probe c: (P,) -> (S, m). Cost of m products with the output."""
+        change = self._seen.change(vector.reshape(self._seen.weight.shape))
+        return torch.stack([self._seen.sample_products(delta, change) for delta in self._deltas], dim=1)
+
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """sum_sc coefficients_sc K_s u_c: (S, m) -> (P,). Cost of m gradients of the layer's weight."""
+        weighted = (
+            self._seen.weighted(delta, column)
+            for delta, column in zip(self._deltas, coefficients.unbind(1), strict=True)
+        )
+        return self._seen.weight_gradient(sum(weighted, torch.zeros(()).to(coefficients))).reshape(-1)
+
+    def rows(self) -> Iterator[Tensor]:
+        """For each probe c the gradients K_s u_c of all views, (S, P)."""
+        for delta in self._deltas:
+            yield self._seen.sample_gradients(delta)
 
 
 class CovarianceOperator:

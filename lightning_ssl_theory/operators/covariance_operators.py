@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.operators.connections import Connections
-from lightning_ssl_theory.operators.covariance_operator import CovarianceOperator
+from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
 from lightning_ssl_theory.tracing.full_precision import full_precision
+from lightning_ssl_theory.tracing.inputs import Inputs, map_inputs, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import NetworkTrace, check_finite_outputs, trace_network
-from lightning_ssl_theory.tracing.probes import rademacher_probes
+from lightning_ssl_theory.tracing.weight_directions import rademacher_probes
 
 PairWeight = Callable[[Tensor], Tensor]
 
@@ -24,14 +25,14 @@ PairWeight = Callable[[Tensor], Tensor]
 @torch.inference_mode(False)
 def covariance_operators(
     model: nn.Module,
-    views: Tensor,
+    views: Inputs,
     layers: Sequence[LayerChoice] | LayerChoice | None = None,
     pair_weight: PairWeight | None = None,
     num_probes: int | None = None,
     *,
     estimator: Estimator = "plugin",
     part: Part = "signal",
-    output: Callable[[Tensor], Tensor] | None = None,
+    output: Output = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, CovarianceOperator]:
     r"""Covariance operators OP_l of a network's layers.
@@ -46,14 +47,16 @@ def covariance_operators(
     Args:
         model: A network; BatchNorm layers in training mode use the batch's own statistics, held constant, those in
             evaluation mode their running ones; dropout is off. Nothing of the model is changed.
-        views: A views of N samples, (N, A, *input), floating; they decide the arithmetic's precision.
-        layers: Dotted paths, patterns and types; see `resolve_layers`. All Linear, Conv1d and Conv2d layers that the
-            output depends on by default.
+        views: A views of N samples, (N, A, *input), or a dictionary of such tensors; floating ones decide the
+            arithmetic's precision.
+        layers: Dotted paths, patterns and types; see `rehearse`. Every layer whose weight mixes features, and that the
+            output depends on, by default.
         pair_weight: xi as a function of the matrix r, (N, N) -> (N, N), for example a loss's `pair_weight`.
         num_probes: `None` for the exact operators (n_L backward passes), m for estimates from m random probes.
         estimator: "plugin" (the views are the population, 1/N) or "unbiased" (THEORY's U, for an infinite one).
         part: "signal" for OP, "augmentation" for OP^aug, the mean covariance over the views of a sample.
-        output: What to call instead of `model`, for example a bound method of it.
+        output: What to call instead of `model`, for example a bound method of it, or the key or index of what the
+            model puts out.
         generator: Source of random probes, on the CPU.
 
     Returns:
@@ -61,8 +64,8 @@ def covariance_operators(
         memory: what each layer saw and sent back, for every probe.
 
     Raises:
-        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown, or the output is not (., n_L).
-        TypeError: If `views` is not floating.
+        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown or refused, or the output is not
+            (., n_L).
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -71,7 +74,7 @@ def covariance_operators(
         [[1.0, 0.0], [0.0, 0.0]]
     """
     num_samples, num_views = check_views(views)
-    trace = trace_network(model, views.flatten(0, 1), layers, output=output)
+    trace = trace_network(model, as_rows(views), layers, output=output)
     outputs = trace.outputs
     check_finite_outputs(outputs)
     if num_probes is None:
@@ -103,26 +106,29 @@ def layer_connections(trace: NetworkTrace, probes: Tensor) -> dict[str, Connecti
     for probe in probes:
         for name, delta in trace.backward(probe.expand_as(trace.outputs)).items():
             deltas[name].append(delta)
-    return {
-        name: Connections(seen.layer, seen.inputs, torch.stack(deltas[name]))
-        for name, seen in trace.layers.items()
-    }
+    return {name: Connections(seen, deltas[name], len(trace.outputs)) for name, seen in trace.layers.items()}
 
 
-def check_views(views: Tensor) -> tuple[int, int]:
+def check_views(views: Inputs) -> tuple[int, int]:
     """N and A of views of shape (N, A, *input), or the sentence that says what is wrong with them."""
-    if not views.is_floating_point():
-        raise TypeError(f"Expected `views` of a floating type, got {views.dtype}; convert the images first.")
-    if views.ndim < 3:
+    shapes = {(len(tensor), tensor.shape[1]) for tensor in tensors_of(views) if tensor.ndim > 1}
+    if len(shapes) > 1 or any(tensor.ndim < 3 for tensor in tensors_of(views)):
+        found = sorted(tuple(tensor.shape) for tensor in tensors_of(views))
         raise ValueError(
-            f"Expected `views` of shape (N, A, *input), got {tuple(views.shape)}; "
+            f"Expected `views` of shape (N, A, *input), got {', '.join(map(str, found))}; "
             "stack the A views of each sample along dimension 1."
         )
-    return views.shape[0], views.shape[1]
+    return shapes.pop()
+
+
+def as_rows(views: Inputs) -> Inputs:
+    """The views below one another, those of a sample next to each other: (N, A, *input) -> (N A, *input)."""
+    return map_inputs(lambda value: value.flatten(0, 1), views)
 
 
 def half_squared_distances(features: Tensor) -> Tensor:
-    """r_ij = 1/2 ||f_i - f_j||^2: (N, D) -> (N, N), with an exact zero diagonal."""
+    """r_ij = 1/2 ||f_i - f_j||^2: (N, D) -> (N, N), exactly 0 on the diagonal, centred first."""
+    features = features - features.mean(0)
     squares = features.square().sum(1)
     distances = (squares[:, None] + squares - 2 * features @ features.mT).clamp(min=0) / 2
     return distances - distances.diagonal().diag()

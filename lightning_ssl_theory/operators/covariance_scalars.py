@@ -7,7 +7,7 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorem 3 and Section 4.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,10 @@ from lightning_ssl_theory.operators.scalar_estimates import (
 )
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.tracing.full_precision import full_precision
+from lightning_ssl_theory.tracing.inputs import Inputs, device_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
-from lightning_ssl_theory.tracing.probes import rademacher_probes
-from lightning_ssl_theory.tracing.weight_directions import WeightDirections
+from lightning_ssl_theory.tracing.network_output import Output
+from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
 PROBES_AT_ONCE = 8
 
@@ -41,13 +42,13 @@ PROBES_AT_ONCE = 8
 @torch.inference_mode(False)
 def covariance_scalars(
     model: nn.Module,
-    views: Tensor,
+    views: Inputs,
     layers: Sequence[LayerChoice] | LayerChoice | None = None,
     *,
     num_probes: int | None = 4,
     loss: PairwiseObjective | None = None,
     estimator: Estimator = "plugin",
-    output: Callable[[Tensor], Tensor] | None = None,
+    output: Output = None,
     num_sketches: int = 64,
     memory_budget: int = MEMORY_BUDGET,
     generator: torch.Generator | None = None,
@@ -85,7 +86,7 @@ def covariance_scalars(
     """
     check_estimator(estimator)
     num_own, num_views = check_views(views)
-    num_samples = int(all_sum(torch.tensor(num_own, device=views.device)))
+    num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
     if num_views < 2 or num_samples < 2:
         raise ValueError(
             f"Expected at least 2 views of at least 2 samples, got {num_views} views of {num_samples}; "
@@ -106,7 +107,7 @@ def covariance_scalars(
     covariance = covariance_cotangents(trace.outputs, estimator=estimator, all_sum=all_sum)
     cotangents = [covariance, *(gradient_cotangents(trace.outputs, loss) if loss is not None else ())]
     directions = {
-        name: WeightDirections(layer, num_sketches, seed=seed + 1 + 3 * index, like=trace.outputs)
+        name: WeightDirections(layer.kind, num_sketches, seed=seed + 1 + 3 * index, like=trace.outputs)
         for index, (name, layer) in enumerate(trace.layers.items())
     }
     found: dict[str, ProbeEstimates] = {}
@@ -120,7 +121,7 @@ def covariance_scalars(
         name: layer_scalars(
             name,
             estimates,
-            weight=trace.layers[name].get_parameter("weight").detach(),
+            weight=trace.layers[name].weight,
             gradients=[all_sum(gradient) for gradient in gradients[name]],
             output_variance=output_variance,
             is_exact=num_probes is None,

@@ -4,11 +4,11 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorem 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum, identity
 from lightning_ssl_theory.operators.covariance_operators import check_views
@@ -17,8 +17,9 @@ from lightning_ssl_theory.operators.lanczos_spectrum import lanczos_spectrum
 from lightning_ssl_theory.operators.spectrum import Spectrum
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.tracing.full_precision import full_precision
-from lightning_ssl_theory.tracing.layer_kinds import patches
+from lightning_ssl_theory.tracing.inputs import Inputs, device_of, rows_of, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
+from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import trace_network
 
 Method = Literal["cheaper", "gram", "lanczos"]
@@ -28,12 +29,12 @@ Method = Literal["cheaper", "gram", "lanczos"]
 @torch.inference_mode(False)
 def covariance_spectra(
     model: nn.Module,
-    views: Tensor,
+    views: Inputs,
     layers: Sequence[LayerChoice] | LayerChoice,
     *,
     num_eigenvalues: int = 8,
     method: Method = "cheaper",
-    output: Callable[[Tensor], Tensor] | None = None,
+    output: Output = None,
     memory_budget: int = MEMORY_BUDGET,
     all_sum: AllSum = identity,
     all_gather_rows: AllGatherRows = identity,
@@ -66,7 +67,7 @@ def covariance_spectra(
         [1.0]
     """
     num_own, _ = check_views(views)
-    num_samples = int(all_sum(torch.tensor(num_own, device=views.device)))
+    num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
     if num_samples < 2:
         raise ValueError(
             f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch."
@@ -76,7 +77,7 @@ def covariance_spectra(
         trace = ChunkedTrace(
             model, views, [name], output=output, memory_budget=memory_budget, all_sum=all_sum
         )
-        num_weights = trace.layers[name].get_parameter("weight").numel()
+        num_weights = trace.layers[name].weight.numel()
         num_rows = (num_samples - 1) * trace.outputs.shape[2]
         if not 1 <= num_eigenvalues <= min(num_weights, num_rows):
             raise ValueError(
@@ -108,12 +109,12 @@ class SpectrumCost(NamedTuple):
 
 def spectrum_cost(
     model: nn.Module,
-    views: Tensor,
+    views: Inputs,
     layer: str,
     num_samples: int,
     num_eigenvalues: int,
     *,
-    output: Callable[[Tensor], Tensor] | None = None,
+    output: Output = None,
 ) -> SpectrumCost:
     """What the spectrum of one layer costs, counted on one sample.
 
@@ -132,17 +133,14 @@ def spectrum_cost(
     Returns:
         The costs.
     """
-    trace = trace_network(model, views[0], output=output)
+    trace = trace_network(model, rows_of(views, 0), output=output)
     seen = dict(trace.layers)
     if layer not in seen:  # a normalisation layer
-        seen |= trace_network(model, views[0], [layer], output=output).layers
+        seen |= trace_network(model, rows_of(views, 0), [layer], output=output).layers
     names = [name for name, _ in model.named_modules() if name in seen]
-    products = {
-        name: found.weight.numel() * patches(found.layer, found.inputs).shape[3]
-        for name, found in seen.items()
-    }
+    products = {name: found.weight.numel() * found.patches().shape[3] for name, found in seen.items()}
     above = sum(products[name] for name in names[names.index(layer) :])
-    num_views, num_outputs = views.shape[1], trace.outputs.shape[1]
+    num_views, num_outputs = tensors_of(views)[0].shape[1], trace.outputs.shape[1]
     num_weights, num_rows = seen[layer].weight.numel(), num_samples * num_outputs
     small, large = sorted((num_weights, num_rows))
     one_pass = num_samples * num_views * (above + products[layer])

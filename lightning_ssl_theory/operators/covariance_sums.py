@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.tracing.network_trace import LayerTrace
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 from lightning_ssl_theory.tracing.sample_gradients import GradientFactors
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
@@ -66,13 +66,13 @@ def layer_sums(
     Returns:
         The sums, in float64 but for the weight gradients.
     """
-    num_views, linear_outputs = outputs.shape[1], seen.linear_outputs.flatten(1)
-    factors = GradientFactors(seen.layer, seen.inputs, num_views, directions, num_cotangents=len(probes))
+    num_views, linear_outputs = outputs.shape[1], seen.linear_outputs
+    factors = GradientFactors(seen, num_views, directions, num_cotangents=len(probes))
     found = []
     for delta, probe in zip(deltas, probes, strict=True):
         gram, total, sketch = factors.products(delta)
         # w . K_s u, since a layer is linear in its weight
-        scores = torch.linalg.vecdot(delta.flatten(1), linear_outputs).unflatten(0, (-1, num_views))
+        scores = seen.sample_products(delta, linear_outputs).unflatten(0, (-1, num_views))
         found.append(
             CovarianceSums(
                 Moments(

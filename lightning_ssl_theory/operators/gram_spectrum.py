@@ -13,7 +13,6 @@ from lightning_ssl_theory.distributed import AllGatherRows, AllSum
 from lightning_ssl_theory.operators.spectrum import Spectrum, leading_spectrum
 from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 from lightning_ssl_theory.tracing.network_trace import check_finite_gradients
-from lightning_ssl_theory.tracing.sample_gradients import sample_gradients
 
 
 def gram_spectrum(
@@ -39,7 +38,7 @@ def gram_spectrum(
     Raises:
         ValueError: If a per-sample gradient is not finite.
     """
-    weight = trace.layers[name].get_parameter("weight")
+    weight = trace.layers[name].weight
     num_outputs, num_weights = trace.outputs.shape[2], weight.numel()
     count = all_sum(torch.tensor(float(len(trace.outputs)), dtype=torch.float64, device=weight.device))
     if num_weights <= count * num_outputs:
@@ -71,5 +70,5 @@ def _rows(trace: ChunkedTrace, name: str) -> Iterator[tuple[int, Tensor]]:
         for index in range(num_outputs):
             probe = torch.zeros_like(chunk.outputs)
             probe[:, index] = 1
-            gradients = sample_gradients(seen.layer, seen.inputs, chunk.backward(probe)[name])
+            gradients = seen.sample_gradients(chunk.backward(probe)[name])
             yield index, gradients.unflatten(0, (-1, num_views)).mean(1).double()

@@ -26,7 +26,7 @@ def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, al
     Raises:
         ValueError: If the iterations do not converge, or a gradient is not finite.
     """
-    weight = trace.layers[name].get_parameter("weight")
+    weight = trace.layers[name].weight
     product, size = OperatorProduct(trace, name, all_sum=all_sum), weight.numel()
 
     def matvec(vector: np.ndarray) -> np.ndarray:

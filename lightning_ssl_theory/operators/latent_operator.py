@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.tracing.network_trace import LayerTrace, NetworkTrace
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 
 
 class LatentOperatorNorms(NamedTuple):
@@ -103,7 +104,7 @@ def latent_operator_norms(sums: ConnectionSums) -> LatentOperatorNorms:
 
 # (2, M, n_L, P_mu): for each value of the root, group and output the weight gradient summed over samples.
 def _sums(seen: LayerTrace, deltas: Tensor, values: Tensor) -> Tensor:
-    num_groups, num_outputs = getattr(seen.layer, "groups", 1), len(deltas)
+    num_groups, num_outputs = seen.kind.grouped_shape[0], len(deltas)
     inputs = seen.inputs.unflatten(1, (num_groups, -1)).permute(1, 2, 0)  # (M, F, S)
     rows = (inputs.unsqueeze(1) * values.unsqueeze(1)).flatten(1, 2)
     columns = deltas.unflatten(2, (num_groups, -1)).permute(2, 1, 0, 3).flatten(2)  # (M, S, n_L O)

@@ -12,7 +12,6 @@ from torch import Tensor
 from lightning_ssl_theory.distributed import AllSum
 from lightning_ssl_theory.operators.output_cotangents import covariance_cotangents
 from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
-from lightning_ssl_theory.tracing.layer_kinds import weight_map
 from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 
 
@@ -54,11 +53,13 @@ def output_derivative(trace: NetworkTrace, name: str) -> Callable[[Tensor], Tens
     """
     seen = trace.layers[name]
     cotangent = torch.zeros_like(trace.outputs).requires_grad_()
-    (pulled,) = torch.autograd.grad(trace.outputs, seen.outputs, cotangent, create_graph=True)
+    with trace.again():
+        (pulled,) = torch.autograd.grad(trace.outputs, seen.outputs, cotangent, create_graph=True)
 
     def derivative(vector: Tensor) -> Tensor:
-        change = weight_map(seen.layer)(vector.to(seen.inputs), seen.inputs)
-        (found,) = torch.autograd.grad(pulled, cotangent, change, retain_graph=True)
+        change = seen.change(vector)
+        with trace.again():
+            (found,) = torch.autograd.grad(pulled, cotangent, change, retain_graph=True)
         return found
 
     return derivative

@@ -4,21 +4,24 @@ Samples meet only in BatchNorm's statistics. A first pass without gradients take
 chunks afterwards give what one pass would.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen_call
-from lightning_ssl_theory.tracing.layer_kinds import patches
+from lightning_ssl_theory.tracing.inputs import Inputs, device_of, map_inputs, rows_of, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace
+from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import (
     NetworkTrace,
     check_finite_outputs,
-    check_outputs,
-    trace_network,
+    trace_rehearsed,
 )
+from lightning_ssl_theory.tracing.recorded_pass import check_outputs
+from lightning_ssl_theory.tracing.rehearsal import Rehearsal, check_some, rehearse
 
 MEMORY_BUDGET = 2**30
 
@@ -30,33 +33,47 @@ class ChunkedTrace:
 
     Args:
         model: Any module that holds the layers; nothing of it is changed.
-        views: (n, A, *input), this rank's.
-        layers: Which layers, see `resolve_layers`.
-        output: What to call instead of `model`.
+        views: (n, A, *input), this rank's, or a dictionary of such tensors.
+        layers: Which layers, see `rehearse`.
+        output: What to call instead of `model`, or what to choose of its output.
         num_columns: Cotangents of a sample that are held at once.
-        memory_budget: Bytes that a chunk's graph, its cotangents and one layer's patches may take. The first pass,
-            without gradients, and sums of weight gradients come on top.
+        memory_budget: Bytes that a chunk's graph, its cotangents and one layer's patches may take. A copy of the
+            parameters, the first pass, without gradients, and sums of weight gradients come on top.
+        dropout_seed: Leaves dropout on, with masks from this seed; see `frozen`.
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
+    Attributes:
+        layers: What the layers are, by path, from the rehearsal.
+        left_out: Why other layers cannot be looked at, by path; the same paths on every rank.
+
     Raises:
-        ValueError: If the budget does not hold one sample, an output is not finite, or as `trace_network` says.
+        ValueError: If the budget does not hold one sample, an output is not finite, chunks do not give what one pass
+            does, or as `rehearse` says.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        views: Tensor,
+        views: Inputs,
         layers: Sequence[LayerChoice] | LayerChoice | None = None,
         *,
-        output: Callable[[Tensor], Tensor] | None = None,
+        output: Output = None,
         num_columns: int = 1,
         memory_budget: int = MEMORY_BUDGET,
+        dropout_seed: int | None = None,
         all_sum: AllSum = identity,
     ) -> None:
-        self._model, self._views, self._layers, self._output = model, views, layers, output
+        self._views, self._all_sum = views, all_sum
+        self._num_samples, self._num_views = tensors_of(views)[0].shape[:2]
+        rows = map_inputs(lambda value: value.flatten(0, 1), views)
+        self._rehearsal = _agreed(
+            rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed), device_of(views), all_sum
+        )
+        self.layers: dict[str, LayerTrace] = {
+            name: self._rehearsal.traces[name] for name in self._rehearsal.places
+        }
+        self.left_out = self._rehearsal.left_out
         self._statistics: BatchStatistics = {}
-        self.layers: dict[str, nn.Module] = {}
-        """The traced layers by their paths."""
         needed = self._bytes_of_a_sample(num_columns)
         if needed > memory_budget:
             raise ValueError(
@@ -65,62 +82,73 @@ class ChunkedTrace:
             )
         self._step = max(1, memory_budget // needed)
         self._whole: NetworkTrace | None = None
-        if len(views) <= self._step:
-            self._whole = self._trace(views, self._statistics, all_sum)
+        if self._num_samples <= self._step:
+            self._whole = self._trace(views, all_sum)
             outputs = self._whole.outputs.detach()
         else:
             with torch.no_grad():
                 outputs = frozen_call(
                     model,
-                    views.flatten(0, 1),
+                    rows,
                     output=output,
                     batch_statistics=self._statistics,
+                    dropout_seed=dropout_seed,
                     all_sum=all_sum,
                 )
-            check_outputs(outputs, views.shape[0] * views.shape[1])
+            check_outputs(outputs, self._num_samples * self._num_views)
         check_finite_outputs(outputs, all_sum)
-        self.outputs = outputs.unflatten(0, views.shape[:2])
+        self.outputs = outputs.unflatten(0, (self._num_samples, self._num_views))
         """What the network puts out for every view, (n, A, n_L), without a graph."""
 
     @property
     def num_chunks(self) -> int:
         """Number of traces that an iteration gives."""
-        return -(-len(self._views) // self._step)
+        return -(-self._num_samples // self._step)
 
     def __iter__(self) -> Iterator[NetworkTrace]:
         """Traces of consecutive samples."""
         if self._whole is not None:
             yield self._whole
             return
-        for chunk in self._views.split(self._step):
-            yield self._trace(chunk, self._statistics)
+        for start in range(0, self._num_samples, self._step):
+            samples = slice(start, start + self._step)
+            trace = self._trace(rows_of(self._views, samples))
+            _check_same(trace.outputs.detach(), self.outputs[samples].flatten(0, 1))
+            yield trace
 
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
         """The rows of values of all samples, (n, ...), that belong to each chunk."""
         return values.split(self._step)
 
-    def _trace(self, views: Tensor, statistics: BatchStatistics, all_sum: AllSum = identity) -> NetworkTrace:
-        return trace_network(
-            self._model,
-            views.flatten(0, 1),
-            self._layers,
-            output=self._output,
-            batch_statistics=statistics,
-            all_sum=all_sum,
-        )
+    def _trace(self, views: Inputs, all_sum: AllSum = identity) -> NetworkTrace:
+        rows = map_inputs(lambda value: value.flatten(0, 1), views)
+        return trace_rehearsed(self._rehearsal, rows, batch_statistics=self._statistics, all_sum=all_sum)
 
     def _bytes_of_a_sample(self, num_columns: int) -> int:
-        saved: dict[int, int] = {}
+        rehearsed = self._rehearsal
+        rows = max(1, rehearsed.num_rows)
+        sent = sum(layer.outputs.nbytes for layer in rehearsed.traces.values()) // rows
+        seen = max((layer.patches().nbytes for layer in rehearsed.traces.values()), default=0) // rows
+        return self._num_views * (rehearsed.bytes_per_row + (num_columns + 2) * sent + 2 * seen)
 
-        def pack(tensor: Tensor) -> Tensor:
-            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            trace = self._trace(self._views[:1].clone(), {})  # a slice would count the whole batch's storage
-        self.layers = {name: seen.layer for name, seen in trace.layers.items()}
-        for parameter in self._model.parameters():
-            saved.pop(parameter.untyped_storage().data_ptr(), None)
-        sent = sum(layer.outputs.nbytes for layer in trace.layers.values())
-        seen = max((patches(layer.layer, layer.inputs).nbytes for layer in trace.layers.values()), default=0)
-        return sum(saved.values()) + (num_columns + 2) * sent + 2 * seen
+def _agreed(rehearsal: Rehearsal, device: torch.device, all_sum: AllSum) -> Rehearsal:
+    # A layer that one rank leaves out is left out by all.
+    names = list(rehearsal.asked)
+    flags = torch.tensor([name in rehearsal.left_out for name in names], device=device).int()
+    found = all_sum(flags).tolist()
+    elsewhere = {name: "is left out on another rank" for name, flag in zip(names, found, strict=True) if flag}
+    agreed = rehearsal.without(
+        {name: rehearsal.left_out.get(name, reason) for name, reason in elsewhere.items()}
+    )
+    check_some(agreed.places, agreed.left_out)
+    return agreed
+
+
+def _check_same(found: Tensor, expected: Tensor) -> None:
+    tolerance = torch.finfo(found.dtype).eps ** 0.5
+    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
+        raise ValueError(
+            "Expected a network that gives a sample the same output in a part of the batch as in the whole, it "
+            "draws at random or mixes samples; raise `memory_budget` so that one part holds the batch."
+        )

@@ -1,159 +1,167 @@
-r"""A forward pass of a network that changes nothing of it.
+r"""A pass through a network that changes nothing of it, whatever its forward does to tensors.
 
-The pass runs on detached parameters and cloned buffers (`torch.func.functional_call`), without autocast and without
-compiled code, dropout off, modes and random states restored. It is what every diagnostic looks through.
+Inside `frozen` every parameter, buffer and plain tensor attribute of the network is a stand-in, each object once and in
+all its holders; modes, random states and attributes are put back afterwards. Autocast, compiled code, fused attention
+and dropout are off. It is what every diagnostic looks through.
 """
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_ssl_theory.distributed import AllSum, identity
-
-Tap = Callable[[nn.Module, Tensor, Tensor], Tensor | None]
-"""Called with a layer, its input and its output; a tensor that it returns goes on in place of the output."""
+from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype, in_precision, map_inputs
+from lightning_ssl_theory.tracing.layer_kinds import takes_batch_statistics
+from lightning_ssl_theory.tracing.network_output import Output, network_output
 
 BatchStatistics = dict[tuple[str, int], tuple[Tensor, Tensor]]
 """Mean and variance (C,) that a BatchNorm layer uses, by the layer's path and the number of its call in a pass."""
 
 
 def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Detached parameters and cloned buffers of a network, floating ones in one dtype.
+    """Detached parameters and buffers of a network, floating ones in one dtype.
 
     Args:
         model: Any module.
         dtype: A floating dtype.
 
     Returns:
-        The tensors by their names. Parameters of that dtype share their memory with the network's.
+        The tensors by their names, each once. Those of that dtype share their memory with the network's.
+
+    Raises:
+        ValueError: If a parameter is sharded over ranks or not initialised yet.
     """
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-    buffers = {name: value.detach().clone() for name, value in model.named_buffers()}
+    check_whole(model)
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
     return {
-        name: value.to(dtype) if value.is_floating_point() else value
-        for name, value in (parameters | buffers).items()
+        name: value.detach().to(dtype) if value.is_floating_point() else value.detach()
+        for name, value in named
     }
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raise ValueError unless every rank holds every parameter whole, and initialised."""
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"Expected initialised parameters, found the lazy {name!r}; "
+                "run a batch through the network in `configure_model`."
+            )
+        if any(hasattr(parameter, mark) for mark in ("device_mesh", "_is_flat_param", "ds_shape")):
+            raise ValueError(
+                f"Expected parameters that every rank holds whole, found a part of {name!r}; "
+                'use a strategy that does not shard parameters, such as strategy="ddp".'
+            )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            "Expected a network of Python modules, found a TorchScript one; pass the module it was made from."
+        )
+
+
+@contextmanager
+def frozen(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    batch_statistics: BatchStatistics | None = None,
+    all_sum: AllSum = identity,
+    dropout_seed: int | None = None,
+    is_again: bool = False,
+) -> Iterator[None]:
+    """What runs inside, forward or backward, sees a state in place of the network's own tensors and leaves no trace.
+
+    Args:
+        model: Any module.
+        state: Parameters and buffers by name; see `network_state`. They may be written to.
+        batch_statistics: Makes BatchNorm layers in training mode use statistics of a batch, as constants: those in
+            the dictionary, or else those of this very batch, of all ranks, which are put into it. Without it, and
+            in evaluation mode, they use their running statistics.
+        all_sum: Sum over ranks, for those statistics.
+        dropout_seed: Leaves dropout and what else draws in training mode on, with draws from this seed.
+        is_again: Whether a backward pass runs, which may compute parts of an earlier pass again.
+
+    Yields:
+        Nothing.
+    """
+    (device, *_) = {value.device for value in state.values()} or {torch.device("cpu")}
+    statistics: BatchStatistics = {} if batch_statistics is None else batch_statistics
+    held: list[tuple[str, nn.Module]] = []
+    if batch_statistics is not None:
+        held = [(name, module) for name, module in model.named_modules() if takes_batch_statistics(module)]
+    handles = [
+        module.register_forward_pre_hook(_hold(name, statistics, all_sum, is_again=is_again))
+        for name, module in held
+    ]
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        stack.enter_context(preserved_random_state(device))
+        stack.enter_context(_stand_ins(model, state))
+        for module in model.modules() if dropout_seed is None else (module for _, module in held):
+            module.training = False
+        if dropout_seed is not None:
+            torch.manual_seed(dropout_seed)
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_differentiable_attention())
+        stack.enter_context(_plain_checkpoints())
+        yield
 
 
 @torch.inference_mode(False)
 def frozen_call(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     state: Mapping[str, Tensor] | None = None,
-    output: Callable[[Tensor], Tensor] | None = None,
-    taps: Mapping[str, Tap] | None = None,
+    output: Output = None,
     batch_statistics: BatchStatistics | None = None,
     all_sum: AllSum = identity,
-) -> Tensor:
+    dropout_seed: int | None = None,
+) -> Any:
     """Run a network once; its parameters, buffers, gradients, modes and the random state stay as they are.
 
     Args:
         model: Any module.
-        inputs: (S, *input).
+        inputs: (S, *input), or a dictionary of such tensors; floating ones are taken in the state's precision.
         state: Parameters and buffers to use instead of the network's, by name; see `network_state`.
-        output: What to call, for example a bound method of `model`; `model` itself by default.
-        taps: Functions that see the input and the output of a layer, by the layer's dotted path.
-        batch_statistics: Makes BatchNorm layers in training mode use statistics of a batch, as constants: those in
-            the dictionary, or else those of this very batch, of all ranks, which are put into it. Without it, and
-            in evaluation mode, they use their running statistics.
-        all_sum: Sum over ranks, for those statistics.
+        output: What to call instead, or what to choose of the output; see `network_output`.
+        batch_statistics: See `frozen`.
+        all_sum: Sum over ranks, for BatchNorm's statistics.
+        dropout_seed: See `frozen`.
 
     Returns:
-        The output, with a graph where `state` requires gradients.
+        What comes out, with a graph where `state` requires gradients. Memory of one more copy of the parameters.
     """
-    state = network_state(model, inputs.dtype) if state is None else state
-    inputs = inputs.clone() if inputs.is_inference() else inputs
-    network = _Output(model, output or model)
-    named = {f"model.{name}": value for name, value in state.items()}
-    modules = dict(model.named_modules())
-    handles = []
-    if batch_statistics is not None:  # before the taps, which see what goes on
-        handles += [
-            module.register_forward_hook(_hold_statistics(name, batch_statistics, all_sum))
-            for name, module in modules.items()
-            if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-        ]
-    handles += [modules[name].register_forward_hook(_as_hook(tap)) for name, tap in (taps or {}).items()]
-    try:
-        with (
-            preserved_random_state(inputs.device),
-            evaluation_mode(model),
-            torch.autocast(inputs.device.type, enabled=False),
-            torch.compiler.set_stance("force_eager"),
-        ):
-            return functional_call(network, named, (inputs,))
-    finally:
-        for handle in handles:
-            handle.remove()
+    state = network_state(model, floating_dtype(inputs, model)) if state is None else state
+    with frozen(
+        model,
+        own_copies(state),
+        batch_statistics=batch_statistics,
+        all_sum=all_sum,
+        dropout_seed=dropout_seed,
+    ):
+        return network_output(model, output)(ready(inputs, state))
 
 
-@torch.no_grad()
-def layer_features(
-    model: nn.Module,
-    inputs: Tensor,
-    layers: Sequence[str],
-    *,
-    output: Callable[[Tensor], Tensor] | None = None,
-    state: Mapping[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """What named layers put out for each sample, in evaluation mode.
-
-    Args:
-        model: Any module.
-        inputs: (N, *input).
-        layers: Dotted paths of layers; `""` stands for the output of the whole call.
-        output: What to call, for example a bound method of `model`; `model` itself by default.
-        state: Parameters and buffers to use instead of the network's, by name; see `network_state`.
-
-    Returns:
-        For each layer (N, D): channels averaged over positions for (N, D, ...), tokens averaged for (N, T, D).
-
-    Raises:
-        ValueError: If the pass does not reach a layer, or a layer runs more than once.
-        TypeError: If a layer puts out something else than one tensor.
-    """
-    features: dict[str, Tensor] = {}
-
-    def tap(name: str) -> Tap:
-        def keep(_: nn.Module, __: Tensor, outputs: Tensor) -> None:
-            if name in features:
-                raise second_input(name)
-            features[name] = pooled(outputs, name).clone()
-
-        return keep
-
-    taps = {name: tap(name) for name in layers if name}
-    result = frozen_call(model, inputs, output=output, state=state, taps=taps)
-    if "" in layers:
-        features[""] = pooled(result, "")
-    for name in layers:
-        if name not in features:
-            raise ValueError(
-                f"Expected the forward pass to reach layer {name!r}, it did not; "
-                "name layers that the output depends on."
-            )
-    return features
+def own_copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with copies in place of the tensors that a forward may write to; leaves of a graph stay."""
+    return {name: value if value.requires_grad else value.clone() for name, value in state.items()}
 
 
-def pooled(outputs: Tensor, name: str) -> Tensor:
-    """One vector a sample: (N, D) as it is, (N, T, D) averaged over T, (N, D, ...) over the trailing dimensions."""
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"Expected layer {name!r} to put out one tensor, got {type(outputs).__name__}; "
-            "name a layer inside it."
-        )
-    if outputs.ndim <= 2:
-        return outputs.reshape(len(outputs), -1)
-    return outputs.mean(1) if outputs.ndim == 3 else outputs.flatten(2).mean(2)
+def ready(inputs: Inputs, state: Mapping[str, Tensor]) -> Any:
+    """The inputs as a pass takes them: detached, usable in a graph, floating ones in the state's precision."""
+    dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
+    plain = map_inputs(lambda value: value.clone() if value.is_inference() else value.detach(), inputs)
+    return in_precision(plain, dtypes.pop()) if len(dtypes) == 1 else plain
 
 
 @contextmanager
@@ -166,34 +174,6 @@ def preserved_random_state(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-
-
-def _fork_type(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
-
-
-class _Output(nn.Module):
-    """Gives a callable of a module the call signature that `functional_call` needs."""
-
-    def __init__(self, model: nn.Module, output: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self._output = (output,)  # in a tuple, so that a module is not registered twice
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self._output[0](inputs)
-
-
-def second_input(name: str) -> ValueError:
-    """The error about a tapped layer that runs more than once in a pass."""
-    return ValueError(
-        f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
-        "leave shared layers out of `layers`."
-    )
-
-
-def _as_hook(tap: Tap) -> Callable[..., Tensor | None]:
-    return lambda layer, args, outputs: tap(layer, args[0], outputs)
 
 
 @contextmanager
@@ -209,14 +189,96 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _hold_statistics(name: str, statistics: BatchStatistics, all_sum: AllSum) -> Callable[..., Tensor]:
+def _fork_type(device: torch.device) -> str:
+    return "cuda" if device.type == "cpu" else device.type
+
+
+@contextmanager
+def _stand_ins(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    # Each parameter and buffer object once, in all its holders: torch's functional_call swaps an object that has two
+    # names twice, and puts the stand-in back in place of the parameter.
+    named = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
+    stand_ins = {id(named[name]): value for name, value in state.items()}
+    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+    saved = [
+        (module, dict(vars(module)), [dict(group) for group in _groups(module)])
+        for module in list(model.modules())
+    ]
+    try:
+        for module, attributes, (parameters, buffers, _) in saved:
+            for group, values in zip(_groups(module), (parameters, buffers), strict=False):
+                group.update({name: stand_ins.get(id(value), value) for name, value in values.items()})
+            vars(module).update({name: _stand_in(value, dtype) for name, value in attributes.items()})
+        yield
+    finally:
+        for module, attributes, contents in saved:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for group, values in zip(_groups(module), contents, strict=True):
+                group.clear()
+                group.update(values)
+
+
+def _groups(module: nn.Module) -> list[dict[str, Any]]:
+    return [module._parameters, module._buffers, module._modules]
+
+
+def _stand_in(value: Any, dtype: torch.dtype | None) -> Any:
+    # of a plain attribute: a tensor that a forward may write to, or the precision that it asks for
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        copy = value.detach().clone()
+        return copy.to(dtype) if dtype is not None and copy.is_floating_point() else copy
+    return (
+        dtype if dtype is not None and isinstance(value, torch.dtype) and value.is_floating_point else value
+    )
+
+
+@contextmanager
+def _differentiable_attention() -> Iterator[None]:
+    # fused kernels have neither a forward derivative nor a second backward pass
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
+
+
+class _KeptActivations:
+    """Stands for the checkpoints that work with `backward` only: runs the function and keeps what it computes."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        """What the function returns."""
+        return function(*args)
+
+
+@contextmanager
+def _plain_checkpoints() -> Iterator[None]:
+    reentrant = torch.utils.checkpoint.CheckpointFunction
+    torch.utils.checkpoint.CheckpointFunction = _KeptActivations  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        torch.utils.checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+
+
+def _hold(
+    name: str, statistics: BatchStatistics, all_sum: AllSum, *, is_again: bool
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     calls = itertools.count()
 
-    def hook(layer: _BatchNorm, args: tuple[Tensor, ...], _: Tensor) -> Tensor:
+    def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
         key = (name, next(calls))
+        if is_again and (name, 1) in statistics:
+            raise ValueError(
+                f"Expected the checkpointed layer {name!r} to run once in a pass, it ran several times; "
+                "put it into evaluation mode, or do not checkpoint it."
+            )
         if key not in statistics:
             statistics[key] = _mean_and_variance(args[0].detach(), all_sum)
-        return F.batch_norm(args[0], *statistics[key], layer.weight, layer.bias, False, 0.0, layer.eps)
+        layer._buffers["running_mean"], layer._buffers["running_var"] = statistics[key]
 
     return hook
 

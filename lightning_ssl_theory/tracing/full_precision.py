@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+
+from lightning_ssl_theory.tracing.inputs import device_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,9 +24,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        views = args[1] if len(args) > 1 else kwargs["views"]
-        device = views.device.type if isinstance(views, torch.Tensor) else "cpu"
-        with torch.autocast(device, enabled=False):
+        views: Any = args[1] if len(args) > 1 else kwargs["views"]
+        with torch.autocast(device_of(views).type, enabled=False):
             return function(*args, **kwargs)
 
     return wrapped

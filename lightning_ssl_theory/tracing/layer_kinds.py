@@ -1,129 +1,254 @@
-r"""Layers as linear maps of their weight, and the factors of their per-sample gradients.
+r"""Every kind of layer as a linear map of its weight, known by the torch function that the weight enters.
 
-Without its bias a linear, convolutional or normalisation layer is linear in its weight: `z = weight_map(layer)(W, h)`
-with the layer's input h, of a normalisation layer the normalised one. The gradient of `<delta, z>` for one sample is a
-sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the patches, hold
-every per-sample gradient.
+Without its bias, what `F.linear`, a convolution or a normalisation puts out is linear in its weight, with h what it saw,
+of a normalisation the normalised input: `z = kind.apply(W, h)`. The gradient of `<delta, z>` for one sample is a sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the
+patches, hold every per-sample gradient.
+
+A function of one's own joins by torch's override protocol (`torch.overrides.handle_torch_function`) and an attribute
+`same_map_as` that names the function of torch whose map it is.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
-
-WeightMap = Callable[[Tensor, Tensor], Tensor]
-
-DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
-CHANNEL_SCALES = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
-FEATURE_SCALES = (nn.LayerNorm, nn.RMSNorm)
-SUPPORTED = (*DENSE, *CHANNEL_SCALES, *FEATURE_SCALES)
 
 
-def weight_map(layer: nn.Module) -> WeightMap:
-    """The map `(weight, input) -> output - bias` of a supported layer.
+@dataclass(frozen=True)
+class LayerKind(ABC):
+    """A linear map of a weight.
+
+    Attributes:
+        shape: Of the weight.
+    """
+
+    shape: torch.Size
+    is_dense = True
+    """Whether the weight mixes features, rather than scaling each."""
+
+    @property
+    @abstractmethod
+    def feature_axis(self) -> int:
+        """Which axis of the output holds features."""
+
+    @property
+    @abstractmethod
+    def grouped_shape(self) -> tuple[int, int, int]:
+        """(G, O, F): groups, outputs of each and inputs of an output, whose product is the number of weights."""
+
+    @abstractmethod
+    def apply(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """The output without a bias."""
+
+    @abstractmethod
+    def patches(self, inputs: Tensor) -> Tensor:
+        """What each output position sees: (R, ...) -> (R, G, F, L), R rows, L output positions of each."""
+
+    @abstractmethod
+    def cotangents(self, deltas: Tensor) -> Tensor:
+        """Gradients with respect to the output, grouped like `patches`: (R, ...) -> (R, G, O, L)."""
+
+    def per_output(self, values: Tensor, ndim: int) -> Tensor:
+        """One value a feature, shaped to broadcast over an output of `ndim` dimensions."""
+        axis = self.feature_axis % ndim
+        return values.reshape(*values.shape, *[1] * (ndim - axis - values.ndim)) if axis else values
+
+
+@dataclass(frozen=True)
+class Dense(LayerKind):
+    """`F.linear`: features last, every other dimension a position."""
+
+    feature_axis = -1
+
+    @property
+    def grouped_shape(self) -> tuple[int, int, int]:
+        """(1, O, F)."""
+        return 1, self.shape[0], self.shape[1]
+
+    def apply(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """W h."""
+        return F.linear(inputs, weight)
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """(R, ..., F) -> (R, 1, F, L)."""
+        return inputs.reshape(len(inputs), 1, -1, self.shape[1]).mT
+
+    def cotangents(self, deltas: Tensor) -> Tensor:
+        """(R, ..., O) -> (R, 1, O, L)."""
+        return deltas.reshape(len(deltas), 1, -1, self.shape[0]).mT
+
+
+@dataclass(frozen=True)
+class Convolution(LayerKind):
+    """`F.conv1d` and `F.conv2d`: features second, the dimensions after them positions."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+    feature_axis = 1
+
+    @property
+    def grouped_shape(self) -> tuple[int, int, int]:
+        """(G, O, F) with F the channels of a group times the positions of the kernel."""
+        return self.groups, self.shape[0] // self.groups, self.shape[1:].numel()
+
+    def apply(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """The convolution; (R, C) stands for (R, C, 1)."""
+        function: Any = F.conv2d if len(self.shape) == 4 else F.conv1d
+        is_flat = inputs.ndim == 2 and len(self.shape) == 3
+        seen = inputs.unsqueeze(2) if is_flat else inputs
+        found = function(seen, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return found.squeeze(2) if is_flat else found
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """(R, C, ...) -> (R, G, F, L)."""
+        kernel, dilation, stride = tuple(self.shape[2:]), self.dilation, self.stride
+        inputs = F.pad(inputs, self._pads()) if any(self._pads()) else inputs
+        if len(kernel) == 1:
+            inputs = inputs.reshape(len(inputs), self.shape[1] * self.groups, 1, -1)
+            kernel, dilation, stride = (1, *kernel), (1, *dilation), (1, *stride)
+        if set(kernel) == {1}:
+            inputs = inputs[:, :, :: stride[0], :: stride[1]]
+            return inputs.reshape(len(inputs), self.groups, self.shape[1], -1)
+        unfolded = F.unfold(inputs, kernel, dilation=dilation, stride=stride)
+        return unfolded.reshape(len(inputs), self.groups, -1, unfolded.shape[-1])
+
+    def cotangents(self, deltas: Tensor) -> Tensor:
+        """(R, C, ...) -> (R, G, O, L)."""
+        return deltas.reshape(len(deltas), self.groups, self.shape[0] // self.groups, -1)
+
+    def _pads(self) -> list[int]:
+        # before and after, the last dimension first, as F.pad has it
+        pads: list[int] = []
+        for axis in reversed(range(len(self.shape) - 2)):
+            if self.padding == "same":
+                total = self.dilation[axis] * (self.shape[2 + axis] - 1)
+                pads += [total // 2, total - total // 2]
+            else:
+                pads += [0, 0] if isinstance(self.padding, str) else [self.padding[axis]] * 2
+        return pads
+
+
+@dataclass(frozen=True)
+class Scale(LayerKind):
+    """A normalisation's weight: one factor a channel (second), or one for each of the last dimensions' entries."""
+
+    is_trailing: bool
+    is_dense = False
+
+    @property
+    def feature_axis(self) -> int:
+        """1 for channels; the first of the last dimensions that the weight spans otherwise."""
+        return -len(self.shape) if self.is_trailing else 1
+
+    @property
+    def grouped_shape(self) -> tuple[int, int, int]:
+        """(P, 1, 1): every weight is a group of its own."""
+        return self.shape.numel(), 1, 1
+
+    def apply(self, weight: Tensor, inputs: Tensor) -> Tensor:
+        """Each normalised feature times its weight."""
+        return inputs * self.per_output(weight, inputs.ndim)
+
+    def patches(self, inputs: Tensor) -> Tensor:
+        """(R, ...) -> (R, P, 1, L)."""
+        if self.is_trailing:
+            return inputs.reshape(len(inputs), -1, self.shape.numel()).mT.unsqueeze(2)
+        return inputs.reshape(len(inputs), inputs.shape[1], 1, -1)
+
+    def cotangents(self, deltas: Tensor) -> Tensor:
+        """(R, ...) -> (R, P, 1, L)."""
+        return self.patches(deltas)
+
+
+class WeightUse(NamedTuple):
+    """One call of a function that a weight enters.
+
+    Attributes:
+        weight: The weight.
+        bias: What is added, or `None`.
+        inputs: What the weight multiplies, detached: the input, of a normalisation the normalised one.
+        kind: The linear map.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    inputs: Tensor
+    kind: LayerKind
+
+
+def weight_use(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], among: Container[int]
+) -> WeightUse | None:
+    """How a call of one of torch's functions uses a weight.
 
     Args:
-        layer: A Linear, Conv1d, Conv2d or normalisation layer.
+        function: What is called.
+        args: Its arguments.
+        kwargs: Its arguments by name.
+        among: The `id` of each weight that is of interest.
 
     Returns:
-        The map, linear in its first argument; of a normalisation layer the input is the normalised one.
-
-    Raises:
-        TypeError: If the layer is of another type.
+        The use; `None` where the function is none of `F.linear`, `F.conv1d`, `F.conv2d` and the normalisations, or its
+        weight is not of interest. A normalisation is computed once more, without its weight.
     """
-    if isinstance(layer, nn.Linear):
-        return lambda weight, inputs: F.linear(inputs, weight)
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return lambda weight, inputs: layer._conv_forward(inputs, weight, None)
-    if isinstance(layer, SUPPORTED):
-        return lambda weight, inputs: inputs * per_output(layer, weight, inputs.ndim)
-    raise TypeError(
-        f"Expected a Linear, Conv1d, Conv2d or normalisation layer, got {type(layer).__name__}; "
-        "name other layers in `layers`."
+    names = _ARGUMENTS.get(getattr(function, "same_map_as", function))
+    if names is None:
+        return None
+    bound = dict(zip(names, args, strict=False)) | dict(kwargs)
+    weight, inputs = bound.get("weight"), bound["input"]
+    if not isinstance(weight, Tensor) or id(weight) not in among:
+        return None
+    if "eps" in names:
+        with torch.no_grad():
+            inputs = function(**(bound | {"weight": None} | ({"bias": None} if "bias" in names else {})))
+        kind: LayerKind = Scale(weight.shape, "normalized_shape" in names)
+    elif "stride" in names:
+        kind = _convolution(weight, bound)
+    elif weight.ndim == 2:
+        kind = Dense(weight.shape)
+    else:
+        return None
+    return WeightUse(weight, bound.get("bias"), inputs.detach(), kind)
+
+
+def takes_batch_statistics(module: nn.Module) -> bool:
+    """Whether a module normalises over the samples of a batch where it is in training mode."""
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+
+
+def _convolution(weight: Tensor, bound: Mapping[str, Any]) -> Convolution:
+    size = weight.ndim - 2
+
+    def each(value: Any) -> Any:
+        values = (value,) if isinstance(value, int) else value
+        return value if isinstance(value, str) else tuple(values) * (size if len(values) == 1 else 1)
+
+    return Convolution(
+        weight.shape,
+        stride=each(bound.get("stride", 1)),
+        padding=each(bound.get("padding", 0)),
+        dilation=each(bound.get("dilation", 1)),
+        groups=bound.get("groups", 1),
     )
 
 
-def per_output(layer: nn.Module, values: Tensor, ndim: int) -> Tensor:
-    """One value an output feature or channel, shaped to broadcast over the layer's output of `ndim` dimensions."""
-    is_trailing = isinstance(layer, (nn.Linear, *FEATURE_SCALES))
-    return values if is_trailing else values.reshape(-1, *[1] * (ndim - 2))
-
-
-def grouped_shape(layer: nn.Module) -> tuple[int, int, int]:
-    """(G, O, F): groups, outputs of each and inputs of an output, whose product is the number of weights."""
-    weight = layer.get_parameter("weight")
-    if isinstance(layer, nn.Linear):
-        return 1, layer.out_features, layer.in_features
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return layer.groups, layer.out_channels // layer.groups, weight[0].numel()
-    return weight.numel(), 1, 1
-
-
-def patches(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What each output position of the layer sees.
-
-    Args:
-        layer: A supported layer.
-        inputs: The layer's input, (S, ...) with S the number of samples; of a normalisation layer the normalised one.
-
-    Returns:
-        (S, G, F, L): G groups, F = fan-in of one output, L output positions. A normalisation layer has a group for
-        each of its weights, with a fan-in of 1.
-    """
-    if isinstance(layer, nn.Linear):
-        return inputs.reshape(len(inputs), 1, -1, layer.in_features).mT
-    if not isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return _scaled(layer, inputs)
-    if any(layer._reversed_padding_repeated_twice):
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
-    kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
-    if isinstance(layer, nn.Conv1d):
-        inputs = inputs.reshape(len(inputs), layer.in_channels, 1, -1)  # of BlockLinear: (S, C) for (S, C, 1)
-        kernel, dilation, stride = (1, *kernel), (1, *dilation), (1, *stride)
-    if set(kernel) == {1}:
-        inputs = inputs[:, :, :: stride[0], :: stride[1]]
-        return inputs.reshape(len(inputs), layer.groups, inputs.shape[1] // layer.groups, -1)
-    unfolded = F.unfold(inputs, kernel, dilation=dilation, stride=stride)
-    return unfolded.reshape(len(inputs), layer.groups, -1, unfolded.shape[-1])
-
-
-def cotangents(layer: nn.Module, deltas: Tensor) -> Tensor:
-    """Gradients with respect to the layer's output, grouped like `patches`.
-
-    Args:
-        layer: A supported layer.
-        deltas: Gradients of the same shape as the layer's output, (S, ...).
-
-    Returns:
-        (S, G, O, L): O outputs of each of the G groups at L positions.
-    """
-    if isinstance(layer, nn.Linear):
-        return deltas.reshape(len(deltas), 1, -1, layer.out_features).mT
-    if not isinstance(layer, nn.Conv1d | nn.Conv2d):
-        return _scaled(layer, deltas)
-    return deltas.reshape(len(deltas), layer.groups, layer.out_channels // layer.groups, -1)
-
-
-def sample_gradients(layer: nn.Module, inputs: Tensor, deltas: Tensor) -> Tensor:
-    """Per-sample gradients of `<delta, z>` with respect to the weight, in the order of `weight.reshape(-1)`.
-
-    Args:
-        layer: A supported layer.
-        inputs: The layer's input, (S, ...).
-        deltas: Gradients with respect to the layer's output, (S, ...).
-
-    Returns:
-        (S, P): one row a sample. Memory O(S P).
-    """
-    return (cotangents(layer, deltas) @ patches(layer, inputs).mT).reshape(len(inputs), -1)
-
-
-def _scaled(layer: nn.Module, values: Tensor) -> Tensor:
-    # (S, P, 1, L) for the P weights of a normalisation layer
-    if isinstance(layer, FEATURE_SCALES):
-        size = layer.get_parameter("weight").numel()
-        return values.reshape(len(values), -1, size).mT.unsqueeze(2)
-    return values.reshape(len(values), values.shape[1], 1, -1)
+_CONVOLVED = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_ARGUMENTS: dict[Any, tuple[str, ...]] = {
+    F.linear: ("input", "weight", "bias"),
+    F.conv1d: _CONVOLVED,
+    F.conv2d: _CONVOLVED,
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    F.instance_norm: (
+        "input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
+    ),
+    F.group_norm: ("input", "num_groups", "weight", "bias", "eps"),
+    F.layer_norm: ("input", "normalized_shape", "weight", "bias", "eps"),
+    F.rms_norm: ("input", "normalized_shape", "weight", "eps"),
+}  # fmt: skip

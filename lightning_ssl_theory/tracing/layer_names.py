@@ -3,13 +3,29 @@
 import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from torch import nn
 
-from lightning_ssl_theory.tracing.layer_kinds import DENSE, SUPPORTED
-
 LayerChoice = str | type[nn.Module]
 """A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
+
+IN_PROJECTION = "in_proj_weight"
+"""The parameter of an attention layer that holds three weights, one below the other."""
+
+ATTENTION_PARTS = ("q_proj", "k_proj", "v_proj")
+
+
+class WeightPlace(NamedTuple):
+    """Where a layer's weight is found.
+
+    Attributes:
+        key: Name of the parameter, the first where it has several.
+        part: Which third of an attention layer's joint weight; `None` for all of it.
+    """
+
+    key: str
+    part: int | None = None
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
@@ -25,92 +41,117 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: If there is none; the sentence lists the nearest names.
     """
-    return _find(model, dict(model.named_modules()), name)
-
-
-def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice | None) -> list[str]:
-    """The paths of the layers that a covariance operator is asked for.
-
-    Args:
-        model: The module to look in.
-        layers: Dotted paths, patterns and types, one or several; `None` for every Linear, Conv1d and Conv2d with a
-            weight of its own. Patterns and types choose among the layers that have a covariance operator.
-
-    Returns:
-        The paths, each once, in the order asked for and within it in the order of `model.named_modules()`.
-
-    Raises:
-        ValueError: If a path is unknown, its layer is of a type without covariance operator or without a weight of
-            its own, or a pattern or type chooses nothing.
-    """
-    modules = dict(model.named_modules())
-    owners: dict[int, list[str]] = {}
-    for name, module in modules.items():
-        for parameter in module._parameters.values():
-            owners.setdefault(id(parameter), []).append(name)
-    candidates = {name: module for name, module in modules.items() if _refusal(name, module, owners) is None}
-    if layers is None:
-        return [name for name, module in candidates.items() if isinstance(module, DENSE)]
-    found: dict[str, None] = {}
-    for choice in [layers] if isinstance(layers, str | type) else layers:
-        if isinstance(choice, str) and not set("*?[") & set(choice):
-            refusal = _refusal(choice, _find(model, modules, choice), owners)
-            if refusal is not None:
-                raise ValueError(refusal)
-            found[choice] = None
-        else:
-            found |= dict.fromkeys(_matching(model, choice, candidates))
-    return list(found)
-
-
-def _find(model: nn.Module, modules: dict[str, nn.Module], name: str) -> nn.Module:
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3, cutoff=0.0)
-        raise ValueError(
-            f"Expected the path of a layer of {type(model).__name__}, got {name!r}; "
-            f"the nearest are {', '.join(map(repr, near))}."
-        )
+        raise ValueError(_unknown(model, name, list(modules)))
     return modules[name]
 
 
-def _matching(model: nn.Module, choice: LayerChoice, candidates: dict[str, nn.Module]) -> list[str]:
+def weight_places(model: nn.Module, *, with_aliases: bool = False) -> dict[str, WeightPlace]:
+    """The layers of a network that hold a weight, by path.
+
+    A layer is the module that holds a parameter called `weight`; a matrix of another name is a layer under its own
+    path, and the joint weight of an attention layer is three, `<path>.q_proj`, `<path>.k_proj` and `<path>.v_proj`.
+
+    Args:
+        model: The module to look in.
+        with_aliases: Whether a parameter that has several paths is listed under each.
+
+    Returns:
+        Where each weight is.
+    """
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    places: dict[str, WeightPlace] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=not with_aliases):
+        path, _, last = name.rpartition(".")
+        if last != "weight" and (parameter.ndim < 2 or last.endswith("bias")):
+            continue
+        key = first[id(parameter)]
+        places[path if last == "weight" else name] = WeightPlace(key)
+        if last == IN_PROJECTION:
+            places |= {
+                f"{path}.{part}".lstrip("."): WeightPlace(key, number)
+                for number, part in enumerate(ATTENTION_PARTS)
+            }
+        elif last.removesuffix("_weight") in ATTENTION_PARTS:
+            places[name.removesuffix("_weight")] = places.pop(name)
+    return places
+
+
+def is_exact(choice: LayerChoice) -> bool:
+    """Whether a choice names one layer by its path, so that a layer which cannot be used is an error."""
+    return isinstance(choice, str) and not set("*?[") & set(choice)
+
+
+def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice | None) -> list[str]:
+    """The paths of the layers that are asked for, as far as can be told before a pass.
+
+    Args:
+        model: The module to look in.
+        layers: Dotted paths, patterns and types, one or several; `None` for every layer with a weight.
+
+    Returns:
+        The paths, each once, in the order asked for and within it in the order of `model.named_parameters()`.
+
+    Raises:
+        ValueError: If a path is unknown or its layer has no weight of its own, or a pattern or type chooses nothing.
+    """
+    places = weight_places(model)
+    if layers is None:
+        return list(places)
+    found: dict[str, None] = {}
+    for choice in [layers] if isinstance(layers, str | type) else layers:
+        if isinstance(choice, str) and is_exact(choice):
+            _check_has_weight(model, choice)
+            found[choice] = None
+        else:
+            found |= dict.fromkeys(_matching(model, choice, list(places)))
+    return list(found)
+
+
+def exact_names(layers: Sequence[LayerChoice] | LayerChoice | None) -> set[str]:
+    """The paths among the choices."""
+    choices = [] if layers is None else [layers] if isinstance(layers, str | type) else layers
+    return {choice for choice in choices if isinstance(choice, str) and is_exact(choice)}
+
+
+def _check_has_weight(model: nn.Module, name: str) -> None:
+    places = weight_places(model, with_aliases=True)
+    if name in places:
+        return
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name not in modules:
+        raise ValueError(_unknown(model, name, [*modules, *places]))
+    raise ValueError(
+        f"Expected layer {name!r} to hold its weight as a parameter, found none or a computed one in "
+        f"{type(modules[name]).__name__}; name a layer inside it, or leave it out of `layers`."
+    )
+
+
+def _unknown(model: nn.Module, name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3, cutoff=0.0)
+    return (
+        f"Expected the path of a layer of {type(model).__name__}, got {name!r}; "
+        f"the nearest are {', '.join(map(repr, near))}."
+    )
+
+
+def _matching(model: nn.Module, choice: LayerChoice, candidates: list[str]) -> list[str]:
     if isinstance(choice, str):
         found = [name for name in candidates if fnmatchcase(name, choice)]
         wanted = f"the pattern {choice!r}"
     else:
-        found = [name for name, module in candidates.items() if isinstance(module, choice)]
+        owners = dict(model.named_modules())
+        found = [name for name in candidates if isinstance(_owner(owners, name), choice)]
         wanted = f"the type {choice.__name__}"
     if not found:
-        names = ", ".join(map(repr, list(candidates)[:5])) or "none"
+        names = ", ".join(map(repr, candidates[:5])) or "none"
         raise ValueError(
             f"Expected {wanted} to choose a layer of {type(model).__name__}, it chooses none; "
-            f"layers with a covariance operator are, among others, {names}."
+            f"layers with a weight are, among others, {names}."
         )
     return found
 
 
-def _refusal(name: str, module: nn.Module, owners: dict[int, list[str]]) -> str | None:
-    # Why a layer has no covariance operator.
-    if not isinstance(module, SUPPORTED):
-        return (
-            f"Expected layer {name!r} to be a Linear, Conv1d, Conv2d or normalisation layer, got "
-            f"{type(module).__name__}; name a layer with such a weight."
-        )
-    weight = module._parameters.get("weight")
-    if weight is None:
-        return (
-            f"Expected layer {name!r} to hold its weight as a parameter, found none or a computed one; "
-            "leave layers without one, or with parametrizations, out of `layers`."
-        )
-    if hasattr(weight, "device_mesh") or (isinstance(module, nn.Linear) and weight.ndim != 2):
-        return (
-            f"Expected layer {name!r} to hold its whole weight, found a part of it of shape {tuple(weight.shape)}; "
-            "use a strategy that does not shard parameters, or leave the layer out of `layers`."
-        )
-    sharing = [owner for owner in owners[id(weight)] if owner != name]
-    if sharing:
-        return (
-            f"Expected layer {name!r} to have its weight for itself, it shares it with {sharing[0]!r}; "
-            "leave both out of `layers`."
-        )
-    return None
+def _owner(modules: dict[str, nn.Module], name: str) -> nn.Module | None:
+    return modules.get(name, modules.get(name.rpartition(".")[0]))

@@ -14,27 +14,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_ssl_theory.tracing.layer_kinds import cotangents, patches
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
 MEMORY_COST = 8
 """Multiplications in the time of which one number is written and read again."""
-
-
-def sample_gradients(layer: nn.Module, inputs: Tensor, deltas: Tensor) -> Tensor:
-    """Per-sample gradients of `<delta, z>` with respect to the weight, in the order of `weight.reshape(-1)`.
-
-    Args:
-        layer: A supported layer.
-        inputs: The layer's input, (S, ...).
-        deltas: Gradients with respect to the layer's output, (S, ...).
-
-    Returns:
-        (S, P): one row a sample. Memory O(S P).
-    """
-    return (cotangents(layer, deltas) @ patches(layer, inputs).mT).reshape(len(inputs), -1)
 
 
 class GradientProducts(NamedTuple):
@@ -55,8 +41,7 @@ class GradientFactors:
     """What one layer saw of the views of n samples, ready to be multiplied with what comes back.
 
     Args:
-        layer: A supported layer.
-        inputs: What it saw, (n A, ...), the views of a sample next to each other.
+        seen: What it saw of n A rows, the views of a sample next to each other.
         num_views: A.
         directions: The random weight vectors.
         num_cotangents: How often `products` will be called, for the choice of the cheaper way.
@@ -64,15 +49,14 @@ class GradientFactors:
 
     def __init__(
         self,
-        layer: nn.Module,
-        inputs: Tensor,
+        seen: LayerTrace,
         num_views: int,
         directions: WeightDirections,
         *,
         num_cotangents: int = 1,
     ) -> None:
-        self._layer, self._num_views, self._directions = layer, num_views, directions
-        self._seen = patches(layer, inputs)  # (n A, G, F, L)
+        self._trace, self._num_views, self._directions = seen, num_views, directions
+        self._seen = seen.patches()  # (n A, G, F, L)
         self._num_cotangents = num_cotangents
 
     def products(self, delta: Tensor) -> GradientProducts:
@@ -84,7 +68,7 @@ class GradientFactors:
         Returns:
             The products. Time O(n A L O F) for L positions, O outputs and F inputs of an output in each group.
         """
-        sent = cotangents(self._layer, delta)  # (n A, G, O, L)
+        sent = self._trace.cotangents(delta)  # (n A, G, O, L)
         return self._ghost(sent) if self.is_ghost_cheaper(sent.shape[2]) else self._materialised(sent)
 
     def is_ghost_cheaper(self, fan_out: int) -> bool:

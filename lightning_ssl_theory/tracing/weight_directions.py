@@ -1,25 +1,25 @@
-"""Random vectors in the space of a layer's weights, the same on every rank and for every chunk of samples."""
+"""Random vectors of weights and of outputs, the same on every rank and for every chunk of samples."""
 
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_ssl_theory.tracing.layer_kinds import grouped_shape
+from lightning_ssl_theory.tracing.layer_kinds import LayerKind
 
 
 class WeightDirections:
     """r random vectors phi of signs with E[phi phi^T] = I, drawn when they are first asked for.
 
     Args:
-        layer: The layer.
+        kind: The layer as a linear map of its weight.
         num_directions: r.
         seed: Of the draw.
         like: A tensor of the wanted type and device.
     """
 
-    def __init__(self, layer: nn.Module, num_directions: int, *, seed: int, like: Tensor) -> None:
-        self._shape, self._num_directions = grouped_shape(layer), num_directions
+    def __init__(self, kind: LayerKind, num_directions: int, *, seed: int, like: Tensor) -> None:
+        self._shape, self._num_directions = kind.grouped_shape, num_directions
         self._seed, self._like = seed, like
 
     @cached_property
@@ -47,3 +47,26 @@ class WeightDirections:
             torch.arange(8, dtype=torch.uint8, device=self._like.device)
         )
         return (bits.bitwise_and(1).flatten()[:num_signs].to(self._like.dtype) * 2 - 1).reshape(shape)
+
+
+def rademacher_probes(
+    num_probes: int, num_outputs: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Vectors of independent signs, E[u u^T] = I.
+
+    Args:
+        num_probes: m.
+        num_outputs: n_L.
+        generator: Source of randomness on the CPU.
+
+    Returns:
+        (m, n_L), float32, on the CPU.
+
+    Raises:
+        ValueError: If `num_probes` is below 1.
+    """
+    if num_probes < 1:
+        raise ValueError(
+            f"Expected `num_probes` of at least 1, got {num_probes}; use None for the exact operator."
+        )
+    return torch.randint(0, 2, (num_probes, num_outputs), generator=generator).float() * 2 - 1
