@@ -8,6 +8,9 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.metrics import EffectiveRank
+from lightning_ssl_theory.tracing import Output
+from lightning_ssl_theory.tracing.inputs import rows_of
+from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics
@@ -26,14 +29,18 @@ class CollapseMonitor(Diagnostic):
 
     Args:
         layers: Dotted paths; "output" is the network's output.
+        output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
+        pool: Makes (N, D) of what a layer puts out where its axis of features does not show.
         **kwargs: See `Diagnostic`.
     """
 
     section = "collapse"
 
-    def __init__(self, layers: Sequence[str] = (OUTPUT,), **kwargs: Any) -> None:
+    def __init__(
+        self, layers: Sequence[str] = (OUTPUT,), *, output: Output = None, pool: Pool = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self._layers = TappedLayers(layers)
+        self._layers = TappedLayers(layers, output=output, pool=pool)
         self._metrics = FeatureMetrics(self._layers.names, EffectiveRank)
 
     def identity(self) -> dict[str, Any]:
@@ -51,7 +58,8 @@ class CollapseMonitor(Diagnostic):
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
-        features = self._layers.features(pl_module, read_images(batch)[rows])
+        features = self._layers.features(pl_module, rows_of(read_images(batch), rows))
+        self.left_out |= self._layers.left_out
         self._metrics.update({name: (found,) for name, found in features.items()})
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:

@@ -1,29 +1,30 @@
 """CovarianceOperators: the operator that drives each layer, and how well theory predicts the gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.utils import make_grid
 
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum
 from lightning_ssl_theory.operators import (
-    LayerChoice,
     PairwiseObjective,
     Spectrum,
     covariance_scalars,
     covariance_spectra,
-    resolve_layers,
 )
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
+from lightning_ssl_theory.tracing import Inputs, LayerChoice, Output, resolve_layers
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET
 from lightning_ssl_theory.tracing.filter_images import filter_images
+from lightning_ssl_theory.tracing.frozen_call import check_whole
+from lightning_ssl_theory.tracing.inputs import in_precision, rows_of, stacked, tensors_of
+from lightning_ssl_theory.tracing.layer_names import weight_places
 
 from .diagnostic import Diagnostic
-from .tapped_layers import network_output
 
 MAX_EIGENVECTORS, MAX_FILTERS, MAX_WEIGHTS = 4, 16, 2**16
 """What of the eigenvectors is drawn, and the largest layer whose eigenvectors a checkpoint keeps."""
@@ -38,19 +39,26 @@ class CovarianceOperators(Diagnostic):
     - `signal_ratio`: tr OP / (tr OP + tr OP^aug), in [0, 1];
     - `growth_rate`: w^T OP w / ||w||^2; under L_simp d ln||w|| / dt is twice it;
     - `frobenius_norm` of OP_l;
-    - each of these with its error over the random probes, `<quantity>_stderr`, where there is one;
+    - each of these with its error over the random probes, `<quantity>_error95`, where there is one: the half-width
+      that covers 95 % of the draws (half of it stays under `<quantity>_stderr` for one release);
     - `residual`, `cosine`: theory's prediction of the gradient of the loss in use against the true gradient, with
       BatchNorm's statistics held; only for losses with `pair_weight`, on the loss's own (normalised) output;
     - for `spectra_layers`, `eigenvalue_1` …, `weight_cosine`, the cosine between the weight and the span of their
       eigenvectors, and, where all eigenvalues are computed, `effective_rank`.
 
+    And once `covariance/weight_share`, the share of the trainable parameters that the look covers; layers that cannot
+    be looked at are named in a warning.
+
     A look costs one forward and `num_probes` + 3 backward passes over its samples (one more forward pass where the
     memory budget asks for chunks) and the sums of per-sample gradients; what crosses ranks is as many gradients.
 
     Args:
-        layers: Dotted paths, patterns ("backbone.layer4.*") and types (nn.Conv2d) of Linear, Conv1d, Conv2d and
-            normalisation layers; every Linear and Conv layer that the output depends on by default.
-        output: What to call; `embed` where the module has it, else `forward`, by default.
+        layers: Dotted paths, patterns ("backbone.layer4.*") and types (nn.Conv2d) of layers whose weight enters a linear
+            map, a convolution or a normalisation, attention included; every layer whose weight mixes features, and
+            that the output depends on, by default.
+        output: What to call; or the key or index of what `embed`, where the module has it, else `forward` puts out.
+        keep_dropout: Whether dropout stays on, its masks drawn from the look's own generator, the same for the operator
+            and for the gradient. A batch with one view then counts as two, whose masks differ.
         loss: The pairwise loss to predict; the module's `loss` where it has a `pair_weight`, by default.
         num_probes: m random probes for the trace, the ratio and the norm; `None` for all n_L unit probes (exact).
         num_samples: Most samples in a look, over all ranks.
@@ -76,7 +84,8 @@ class CovarianceOperators(Diagnostic):
         self,
         layers: Sequence[LayerChoice] | LayerChoice | None = None,
         *,
-        output: Callable[[Tensor], Tensor] | None = None,
+        output: Output = None,
+        keep_dropout: bool = False,
         loss: PairwiseObjective | None = None,
         num_probes: int | None = 4,
         num_samples: int | None = 256,
@@ -104,9 +113,10 @@ class CovarianceOperators(Diagnostic):
         check_estimator(estimator)
         self._layers, self._spectra_layers = layers, spectra_layers
         self._output, self._loss, self._num_probes, self._seed = output, loss, num_probes, seed
+        self._keep_dropout = keep_dropout
         self._num_eigenvalues, self._memory_budget = num_eigenvalues, memory_budget
         self._estimator, self._dtype = estimator, getattr(torch, precision)
-        self._views: Tensor | None = None
+        self._views: Any = None
         self.spectra: dict[str, Spectrum] = {}
 
     def identity(self) -> dict[str, Any]:
@@ -114,10 +124,11 @@ class CovarianceOperators(Diagnostic):
         return {"layers": repr(self._layers)} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown or of another type, or there is none."""
+        """Raise ValueError if a layer is unknown, there is none, or parameters are sharded."""
+        check_whole(pl_module)
         if not resolve_layers(pl_module, self._layers):
             raise ValueError(
-                f"Expected a Linear, Conv1d or Conv2d layer in {type(pl_module).__name__}, found none; "
+                f"Expected a layer with a weight in {type(pl_module).__name__}, found none; "
                 "leave CovarianceOperators out."
             )
         resolve_layers(pl_module, self._spectra_layers)
@@ -128,21 +139,34 @@ class CovarianceOperators(Diagnostic):
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Keep the views of this batch, (n, A, *input)."""
-        views = [view[rows] for view in read_views(batch, min_views=2)]
-        shapes = {tuple(view.shape[1:]) for view in views}
+        views = [
+            in_precision(rows_of(view, rows), self._dtype)
+            for view in read_views(batch, min_views=1 if self._keep_dropout else 2)
+        ]
+        views = views * 2 if len(views) == 1 else views
+        shapes = {tuple(tuple(part.shape[1:]) for part in tensors_of(view)) for view in views}
         if len(shapes) > 1:
             raise ValueError(
                 f"Expected views of one shape for a covariance, got {sorted(shapes)}; leave local crops out."
             )
-        self._views = torch.stack(views, dim=1).to(self._dtype)
-        if not self._views.isfinite().all():
+        self._views = stacked(views)
+        if not all(part.isfinite().all() for part in tensors_of(self._views)):
             raise ValueError("Expected finite images in the batch, found NaN or infinity; check the data.")
+        if not self._keep_dropout and not any(
+            (part != part[:, :1]).any() for part in tensors_of(self._views)
+        ):
+            self.left_out["augmentation"] = (
+                "Expected views that differ, got equal ones, as for views made by dropout, which is off in a look; "
+                "pass `keep_dropout=True`."
+            )
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Scalars of every layer, and spectra, over all ranks."""
         views, self._views = self._views, None
         assert views is not None
-        return self._scalars(views, trainer.global_step, pl_module) | self._spectra(views, pl_module)
+        return self._scalars(views, trainer.global_step, pl_module) | self._spectra(
+            views, trainer.global_step, pl_module
+        )
 
     def pictures(self) -> dict[str, Tensor]:
         """The leading eigenvectors of layers that look at pixels, a row of filters each."""
@@ -160,7 +184,7 @@ class CovarianceOperators(Diagnostic):
             and filter_images(spectrum.eigenvectors[0]) is not None
         }
 
-    def _scalars(self, views: Tensor, step: int, pl_module: LightningModule) -> dict[str, float | Tensor]:
+    def _scalars(self, views: Inputs, step: int, pl_module: LightningModule) -> dict[str, float | Tensor]:
         loss: Any = self._loss or getattr(pl_module, "loss", None)
         found = covariance_scalars(
             pl_module,
@@ -168,27 +192,36 @@ class CovarianceOperators(Diagnostic):
             self._layers,
             num_probes=self._num_probes,
             loss=loss if hasattr(loss, "pair_weight") else None,
+            exact_growth=self._spectra_layers,
             estimator=self._estimator,
-            output=self._output or network_output(pl_module),
+            output=self._output,
+            dropout_seed=self._dropout_seed(step),
             memory_budget=self._memory_budget,
             generator=torch.Generator().manual_seed(self._seed * 1_000_003 + step),
             all_sum=all_sum,
         )
-        return {
-            f"{name}/{key}": value
-            for name, scalars in found.items()
-            for key, value in scalars._asdict().items()
-            if value is not None and value.isfinite()
-        }
+        self.left_out |= found.left_out
+        values: dict[str, float | Tensor] = {"weight_share": _weight_share(pl_module, list(found))}
+        for name, scalars in found.items():
+            for key, value in scalars._asdict().items():
+                if value is not None and value.isfinite():
+                    values[f"{name}/{key}"] = value
+                    if key.endswith("_error95"):
+                        values[f"{name}/{key.replace('_error95', '_stderr')}"] = value / 2
+        return values
 
-    def _spectra(self, views: Tensor, pl_module: LightningModule) -> dict[str, float | Tensor]:
+    def _dropout_seed(self, step: int) -> int | None:
+        return self._seed * 1_000_003 + step if self._keep_dropout else None
+
+    def _spectra(self, views: Inputs, step: int, pl_module: LightningModule) -> dict[str, float | Tensor]:
         values: dict[str, float | Tensor] = {}
         self.spectra = covariance_spectra(
             pl_module,
             views,
             self._spectra_layers,
             num_eigenvalues=self._num_eigenvalues,
-            output=self._output or network_output(pl_module),
+            output=self._output,
+            dropout_seed=self._dropout_seed(step),
             memory_budget=self._memory_budget,
             all_sum=all_sum,
             all_gather_rows=all_gather_rows,
@@ -201,6 +234,16 @@ class CovarianceOperators(Diagnostic):
             if spectrum.effective_rank is not None:
                 values[f"{name}/effective_rank"] = spectrum.effective_rank
         return values
+
+
+def _weight_share(module: nn.Module, names: Sequence[str]) -> float:
+    # of the parameters that are trained, of all where none is
+    sizes = {name: value.numel() for name, value in module.named_parameters() if value.requires_grad}
+    sizes = sizes or {name: value.numel() for name, value in module.named_parameters()}
+    places = weight_places(module, with_aliases=True)
+    covered = {places[name] for name in names}
+    found = sum(sizes.get(place.key, 0) / (1 if place.part is None else 3) for place in covered)
+    return found / sum(sizes.values())
 
 
 def _as_grid(vectors: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, any_rank, first_message, rank, world_size
 from lightning_ssl_theory.tracing.frozen_call import preserved_random_state
+from lightning_ssl_theory.tracing.inputs import num_rows
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence
@@ -32,7 +33,8 @@ class Diagnostic(Callback):
     Values are logged as `<section>/<layer>/<quantity>` to every logger at the number of optimiser steps made so far,
     and to `trainer.callback_metrics`, where ModelCheckpoint and EarlyStopping find them; they are the same on every
     rank. `values` holds the latest ones. Lightning's own `log_dict` would drop what falls between two
-    `log_every_n_steps`; it is used where `trainer.validate` returns the values.
+    `log_every_n_steps`; it is used where `trainer.validate` returns the values. `left_out` says why layers of the last
+    look could not be used, by path; each is warned of once.
 
     Args:
         every_n_steps: Look every n optimiser steps.
@@ -74,6 +76,7 @@ class Diagnostic(Callback):
         self._is_open, self._num_seen, self._look_seconds = False, 0, 0.0
         self._failure: str | None = None
         self._warned: set[str] = set()
+        self.left_out: dict[str, str] = {}
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError, before anything runs, if the diagnostic cannot work with this module."""
@@ -98,9 +101,13 @@ class Diagnostic(Callback):
         """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
         return {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the arguments against the module before anything runs."""
-        if stage in ("fit", "validate"):
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the arguments against the module, after its own `setup` and `configure_model`."""
+        self.check(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the arguments where nothing is fitted."""
+        if trainer.state.fn == "validate":
             self.check(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,11 +156,11 @@ class Diagnostic(Callback):
             loader = first_validation_loader(trainer)
             (num_batches, *_) = trainer.num_val_batches
 
-            def choose(num_rows: int) -> Sequence[int]:
+            def choose(size: int) -> Sequence[int]:
                 return chosen_rows(
                     loader,
                     batch_idx,
-                    num_rows,
+                    size,
                     self._num_samples,
                     num_before=self._num_seen,
                     num_batches=num_batches,
@@ -196,6 +203,7 @@ class Diagnostic(Callback):
 
     def _open(self, pl_module: LightningModule) -> None:
         self._is_open, self._num_seen, self._look_seconds, self._failure = True, 0, 0.0, None
+        self.left_out = {}
         with self._undisturbed(pl_module):
             self.open(pl_module)
 
@@ -205,13 +213,13 @@ class Diagnostic(Callback):
         with self._undisturbed(pl_module):
             try:
                 batch = self._read_batch(batch)
-                num_rows = len(read_images(batch))
-                rows = list(choose(num_rows))
-                self._num_seen += num_rows
+                size = num_rows(read_images(batch))
+                rows = list(choose(size))
+                self._num_seen += size
                 if rows:
                     self.observe(pl_module, batch, rows)
-            except (ValueError, TypeError) as error:
-                self._failure = str(error)
+            except Exception as error:  # the user's forward may raise anything, and training goes on
+                self._failure = _sentence(error)
 
     def _close(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_open = False
@@ -222,13 +230,15 @@ class Diagnostic(Callback):
             if failure is None:
                 try:
                     values = self.measure(trainer, pl_module)
-                except (ValueError, TypeError) as error:
-                    failure = str(error)
+                except Exception as error:  # as above
+                    failure = _sentence(error)
         self._spent += self._look_seconds
         self._last_seconds = self._look_seconds
         if failure is not None:
             self._report(failure)
             return
+        for name, reason in self.left_out.items():
+            self._warn(f"{type(self).__name__} left out {name!r}: {reason}")
         self.values = {f"{self.section}/{key}": float(value) for key, value in values.items()}
         _log(trainer, pl_module, self.values | self._overhead())
         log_pictures(trainer, {f"{self.section}/{key}": image for key, image in self.pictures().items()})
@@ -236,12 +246,13 @@ class Diagnostic(Callback):
     def _report(self, failure: str) -> None:
         if self._strict:
             raise ValueError(failure)
-        if failure not in self._warned:
-            self._warned.add(failure)
+        self._warn(f"{type(self).__name__} left out a look. {failure}")
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
             if rank() == 0:
-                warnings.warn(
-                    f"{type(self).__name__} left out a look. {failure}", DiagnosticWarning, stacklevel=2
-                )
+                warnings.warn(message, DiagnosticWarning, stacklevel=2)
 
     def _overhead(self) -> dict[str, float]:
         share = self._spent / (time.perf_counter() - self._started)
@@ -261,10 +272,42 @@ class Diagnostic(Callback):
     def _undisturbed(self, pl_module: LightningModule) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            with preserved_random_state(pl_module.device):
+            with preserved_random_state(pl_module.device), _muted(pl_module):
                 yield
         finally:
             self._look_seconds += time.perf_counter() - start
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ValueError | TypeError) and str(error).startswith("Expected"):
+        return str(error)  # one of ours
+    return (
+        f"Expected a look to run through, {type(error).__name__} was raised: {error}; pass `output=` that calls what "
+        "takes the batch, `read_batch=` that gives what the network takes, or fewer `layers` or `num_samples`."
+    )
+
+
+@contextmanager
+def _muted(pl_module: LightningModule) -> Iterator[None]:
+    # what a forward logs in a look is not the user's curve
+    modules = [module for module in pl_module.modules() if isinstance(module, LightningModule)]
+    own = [
+        {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
+        for module in modules
+    ]
+    for module in modules:
+        vars(module).update({"log": _nothing, "log_dict": _nothing})
+    try:
+        yield
+    finally:
+        for module, before in zip(modules, own, strict=True):
+            for name in ("log", "log_dict"):
+                vars(module).pop(name, None)
+            vars(module).update(before)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    return None
 
 
 def _log(trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:

@@ -34,12 +34,15 @@ class FeatureMetrics:
             self._metrics[name].update(*values)
 
     def compute(self, device: torch.device) -> dict[str, Any]:
-        """What each metric computes over all ranks; a rank that saw no batch takes part with empty sums."""
-        return {name: self._metric(name, device).compute() for name in self._names}
+        """What each metric computes over all ranks; a rank without a batch has empty sums, a layer without any is absent."""
+        widths = {name: self._width(name, device) for name in self._names}
+        return {name: self._metric(name, width, device).compute() for name, width in widths.items() if width}
 
-    def _metric(self, name: str, device: torch.device) -> Metric:
+    def _width(self, name: str, device: torch.device) -> int:
         own = self._metrics[name].num_features if name in self._metrics else 0
-        widths = all_gather_rows(torch.tensor([own], device=device))
+        return int(all_gather_rows(torch.tensor([own], device=device)).max())
+
+    def _metric(self, name: str, width: int, device: torch.device) -> Metric:
         if name not in self._metrics:
-            self._metrics[name] = self._build(int(widths.max())).to(device)
+            self._metrics[name] = self._build(width).to(device)
         return self._metrics[name]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
@@ -11,6 +10,10 @@ from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.metrics import ActivationSparsity, FeatureNorms
 from lightning_ssl_theory.metrics.feature_norms import dictionary_coverage, feature_norms
 from lightning_ssl_theory.operators import find_module
+from lightning_ssl_theory.tracing import Output
+from lightning_ssl_theory.tracing.frozen_call import weight_of
+from lightning_ssl_theory.tracing.inputs import rows_of
+from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics
@@ -36,6 +39,8 @@ class FeatureNormMonitor(Diagnostic):
     Args:
         layers: Dotted paths; "output" is the network's output.
         dictionary: M, (d1, d), orthonormal columns, d1 the fan-in of a neuron of every named layer with a weight.
+        output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
+        pool: Makes (N, D) of what a layer puts out where its axis of features does not show.
         **kwargs: See `Diagnostic`.
 
     References: Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
@@ -44,9 +49,17 @@ class FeatureNormMonitor(Diagnostic):
 
     section = "feature_norms"
 
-    def __init__(self, layers: Sequence[str], *, dictionary: Tensor | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layers: Sequence[str],
+        *,
+        dictionary: Tensor | None = None,
+        output: Output = None,
+        pool: Pool = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._layers, self._dictionary = TappedLayers(layers), dictionary
+        self._layers, self._dictionary = TappedLayers(layers, output=output, pool=pool), dictionary
         self._sparsity = FeatureMetrics(self._layers.names, ActivationSparsity)
         self._norms: dict[str, FeatureNorms] = {}
 
@@ -74,7 +87,8 @@ class FeatureNormMonitor(Diagnostic):
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
-        features = self._layers.features(pl_module, read_images(batch)[rows])
+        features = self._layers.features(pl_module, rows_of(read_images(batch), rows))
+        self.left_out |= self._layers.left_out
         self._sparsity.update({name: (found,) for name, found in features.items()})
         for name, found in features.items():
             self._norms[name].update(found)
@@ -85,9 +99,8 @@ class FeatureNormMonitor(Diagnostic):
         values: dict[str, float | Tensor] = {}
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
-            values |= {
-                f"{name}/{key}": getattr(sparsity, key) for key in ("firing_rate", "hoyer", "dead_share")
-            }
+            for key in ("firing_rate", "hoyer", "dead_share"):
+                values[f"{name}/{key}"] = getattr(sparsity, key)
         for name, weight in self._weights(pl_module).items():
             norms = feature_norms(weight, self._dictionary)
             values[f"{name}/weight_norm"] = norms.mean_norm
@@ -101,9 +114,9 @@ class FeatureNormMonitor(Diagnostic):
 
     def _weights(self, pl_module: LightningModule) -> dict[str, Tensor]:
         layers = {name: find_module(pl_module, name) for name in self._layers.names if name != OUTPUT}
-        weights = {name: getattr(layer, "weight", None) for name, layer in layers.items()}
+        weights = {name: weight_of(pl_module, layer) for name, layer in layers.items()}
         return {
-            name: weight.detach().flatten(1)
+            name: weight.flatten(1)
             for name, weight in weights.items()
-            if isinstance(weight, torch.Tensor) and weight.ndim > 1
+            if weight is not None and weight.ndim > 1
         }

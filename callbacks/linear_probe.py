@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,6 +21,9 @@ from lightning_ssl_theory.probes import (
     top_k_correct,
 )
 from lightning_ssl_theory.targets import check_targets
+from lightning_ssl_theory.tracing import Output
+from lightning_ssl_theory.tracing.inputs import map_inputs, num_rows
+from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
@@ -56,6 +60,8 @@ class LinearProbe(Diagnostic):
         ridge_lamb: Ridge penalty, per sample, on standardised features.
         logistic_l2: L2 penalty of the logistic probe, per sample, on standardised features.
         seed: Of the choice of the few labels.
+        output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
+        pool: Makes (N, D) of what a layer puts out where its axis of features does not show.
         **kwargs: See `Diagnostic`.
     """
 
@@ -74,6 +80,8 @@ class LinearProbe(Diagnostic):
         ridge_lamb: float = 1e-3,
         logistic_l2: float = 1e-3,
         seed: int = 0,
+        output: Output = None,
+        pool: Pool = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,7 +95,11 @@ class LinearProbe(Diagnostic):
             raise ValueError(
                 f"Expected `num_fit_samples` of at least 2, got {num_fit_samples}; use None for all samples."
             )
-        self._layers, self._num_classes, self._seed = TappedLayers([layer]), num_classes, seed
+        self._layers, self._num_classes, self._seed = (
+            TappedLayers([layer], output=output, pool=pool),
+            num_classes,
+            seed,
+        )
         self._fit_loader, self._score_loader = fit_loader, score_loader
         self._num_fit_samples = num_fit_samples
         self._top_k, self._few_labels = tuple(top_k), tuple(few_labels)
@@ -157,17 +169,18 @@ class LinearProbe(Diagnostic):
     def _loaded_features(
         self, pl_module: LightningModule, loader: DataLoader | None, num_samples: int | None
     ) -> list[tuple[Tensor, Tensor]]:
-        batches = map(self._read_batch, rank_shard(loader, num_samples))
-        return [
-            self._labelled_features(pl_module, batch, list(range(len(read_images(batch)))))
-            for batch in batches
-        ]
+        found = []
+        for loaded in rank_shard(loader, num_samples):
+            batch = self._read_batch(_transferred(pl_module, loaded))
+            found.append(self._labelled_features(pl_module, batch, range(num_rows(read_images(batch)))))
+        return found
 
     def _labelled_features(
         self, pl_module: LightningModule, batch: Any, rows: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
+        rows = list(rows)
         labels = read_known_labels(batch)[rows].to(pl_module.device)
-        images = read_images(batch)[rows].to(pl_module.device)
+        images = map_inputs(lambda value: value[rows].to(pl_module.device), read_images(batch))
         known = labels[labels >= 0]
         assert self._num_classes is not None
         check_targets(known, len(known), self._num_classes)
@@ -179,6 +192,19 @@ class LinearProbe(Diagnostic):
         return logistic_classifier(
             features, targets, self._num_classes, l2=self._logistic_l2, all_sum=all_sum
         )
+
+
+def _transferred(pl_module: LightningModule, batch: Any) -> Any:
+    # as validation gets its batches: what the user's hooks do before and after the transfer is a part of the data
+    trainer = pl_module.trainer
+    stage = trainer.state.stage
+    trainer.state.stage = RunningStage.VALIDATING
+    try:
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+    finally:
+        trainer.state.stage = stage
 
 
 def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

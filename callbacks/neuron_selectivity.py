@@ -11,6 +11,9 @@ from lightning_ssl_theory.metrics import LatentSelectivity, Selectivity
 from lightning_ssl_theory.metrics.latent_selectivity import LatentSelectivityValues, check_both_values
 from lightning_ssl_theory.metrics.selectivity import check_alpha
 from lightning_ssl_theory.metrics.sum_metric import check_size
+from lightning_ssl_theory.tracing import Output
+from lightning_ssl_theory.tracing.inputs import rows_of
+from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
@@ -45,6 +48,8 @@ class NeuronSelectivity(Diagnostic):
         num_latents: K, number of binary latents of a sample; `None` leaves them alone. A look takes O(N K D) time
             and memory for a batch of N samples and a layer of D neurons.
         alpha: Level of the test, for a whole layer.
+        output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
+        pool: Makes (N, D) of what a layer puts out where its axis of features does not show.
         **kwargs: See `Diagnostic`.
 
     Attributes:
@@ -63,13 +68,19 @@ class NeuronSelectivity(Diagnostic):
         num_classes: int | None = None,
         num_latents: int | None = None,
         alpha: float = 0.05,
+        output: Output = None,
+        pool: Pool = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_alpha(alpha)
         if num_latents is not None:
             check_size(num_latents, "num_latents")
-        self._layers, self._num_classes, self._alpha = TappedLayers(layers), num_classes, alpha
+        self._layers, self._num_classes, self._alpha = (
+            TappedLayers(layers, output=output, pool=pool),
+            num_classes,
+            alpha,
+        )
         self._num_latents = num_latents
         self._metrics = FeatureMetrics(self._layers.names, self._metric)
         self._latent_metrics = FeatureMetrics(self._layers.names, self._latent_metric)
@@ -94,7 +105,8 @@ class NeuronSelectivity(Diagnostic):
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the labelled images of a batch, and the latents of all images."""
         labels = read_known_labels(batch)[rows]
-        features = self._layers.features(pl_module, read_images(batch)[rows])
+        features = self._layers.features(pl_module, rows_of(read_images(batch), rows))
+        self.left_out |= self._layers.left_out
         is_known = labels >= 0
         self._metrics.update({name: (found[is_known], labels[is_known]) for name, found in features.items()})
         if self._num_latents is not None:

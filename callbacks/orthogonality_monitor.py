@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_ssl_theory.manifolds import orthogonality_drift
-from lightning_ssl_theory.operators import find_module
+from lightning_ssl_theory.tracing import find_module
+from lightning_ssl_theory.tracing.frozen_call import weight_of
 
 from .diagnostic import Diagnostic
 from .flow_overlay import FlowOverlay, check_plain_descent
@@ -135,10 +136,10 @@ class OrthogonalityMonitor(Diagnostic):
 
     def _weight(self, pl_module: LightningModule, name: str) -> Tensor:
         layer = find_module(pl_module, name)
-        weight = getattr(layer, "weight", None)
-        if not isinstance(weight, Tensor) or weight.ndim < 2:
+        weight = weight_of(pl_module, layer)
+        if weight is None or weight.ndim < 2:
             raise ValueError(
                 f"Expected layer {name!r} with a weight matrix, got {type(layer).__name__}; "
                 "name a linear or convolutional layer."
             )
-        return weight.detach().flatten(1)
+        return weight.flatten(1)

@@ -1,22 +1,18 @@
 """The layers that a diagnostic of features looks at, and one pass that gives their features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import from_first_rank
-from lightning_ssl_theory.operators import find_module
-from lightning_ssl_theory.tracing.frozen_call import layer_features, network_state
+from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_state
+from lightning_ssl_theory.tracing.frozen_call import check_whole
+from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
 
 OUTPUT = "output"
 """The name under which the output of the whole network is asked for and logged."""
-
-
-def network_output(pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
-    """What enters the loss: `embed` where the module has it, else `forward`."""
-    return getattr(pl_module, "embed", pl_module.forward)
 
 
 def as_names(layers: Sequence[str]) -> list[str]:
@@ -35,11 +31,11 @@ def first_rank_state(module: nn.Module) -> dict[str, Tensor]:
         module: Any module.
 
     Returns:
-        The tensors; parameters in float32 share their memory with the module's.
+        The tensors; parameters in float32 share their memory with the module's, buffers are copies.
     """
     buffers = {name for name, _ in module.named_buffers()}
     return {
-        name: from_first_rank(value) if name in buffers else value
+        name: from_first_rank(value.clone()) if name in buffers else value
         for name, value in network_state(module, torch.float32).items()
     }
 
@@ -49,52 +45,65 @@ class TappedLayers:
 
     Args:
         layers: Dotted paths; "output" is the output of the network.
-        output: What to call; `embed` where the module has it, else `forward`, by default.
+        output: What to call, or what to choose of what `embed`, where the module has it, else `forward` puts out.
+        pool: Makes (N, D) of what a layer puts out where its axis of features is not known.
+
+    Attributes:
+        left_out: Why layers cannot be read in this look, by path.
     """
 
-    def __init__(self, layers: Sequence[str], output: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, layers: Sequence[str], *, output: Output = None, pool: Pool = None) -> None:
         self.names = as_names(layers)
-        self._output = output
+        self._output, self._pool = output, pool
         self._state: dict[str, Tensor] = {}
+        self._reader: FeatureReader | None = None
+        self.left_out: dict[str, str] = {}
 
     def check(self, pl_module: LightningModule) -> None:
-        """Raise ValueError with near names if a layer is unknown."""
+        """Raise ValueError with near names if a layer is unknown, or if parameters are sharded."""
+        check_whole(pl_module)
         for name in self.names:
             if name != OUTPUT:
                 find_module(pl_module, name)
 
     def open(self, pl_module: LightningModule) -> None:
         """Take the parameters and the first rank's buffers; all ranks take part."""
-        self._state = first_rank_state(pl_module)
+        self._state, self._reader, self.left_out = first_rank_state(pl_module), None, {}
 
     def close(self) -> None:
         """Let go of the tensors."""
-        self._state = {}
+        self._state, self._reader = {}, None
 
-    def features(self, pl_module: LightningModule, images: Tensor) -> dict[str, Tensor]:
-        """Features of images at every layer.
+    def features(self, pl_module: LightningModule, images: Inputs) -> dict[str, Tensor]:
+        """Features of images at every layer that can be read.
 
         Args:
             pl_module: The module that holds the layers.
-            images: (N, *input).
+            images: (N, *input), or a dictionary of such tensors.
 
         Returns:
-            For each layer (N, D), float32.
+            For each layer that is not left out (N, D), float32.
 
         Raises:
-            ValueError: If a layer is not reached, or a feature is not finite.
+            ValueError: If no layer can be read, or a feature is not finite.
         """
-        found = layer_features(
-            pl_module,
-            images.float(),
-            ["" if name == OUTPUT else name for name in self.names],
-            output=self._output or network_output(pl_module),
-            state=self._state,
-        )
-        for name, features in zip(self.names, found.values(), strict=True):
+        if self._reader is None:
+            self._reader = FeatureReader(
+                pl_module,
+                images,
+                ["" if name == OUTPUT else name for name in self.names],
+                output=self._output,
+                state=self._state,
+                pool=self._pool,
+            )
+            self.left_out = {name or OUTPUT: str(error) for name, error in self._reader.left_out.items()}
+            if len(self.left_out) == len(self.names):
+                raise ValueError(next(iter(self.left_out.values())))
+        found = {name or OUTPUT: features for name, features in self._reader(images).items()}
+        for name, features in found.items():
             if not features.isfinite().all():
                 raise ValueError(
                     f"Expected finite features at layer {name!r}, found NaN or infinity; "
                     "lower the learning rate or check the images."
                 )
-        return {name or OUTPUT: features for name, features in found.items()}
+        return found

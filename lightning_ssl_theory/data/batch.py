@@ -11,10 +11,12 @@ batch                                 who makes it
 ``(images, labels)``, ``images``      any clean loader
 ``{"views": views, "label": y}``      dictionaries; each view may be ``{"image": x}``
 ``{"image": x, "label": y}``          dictionaries of clean images
+``(inputs, labels)``                  inputs a dictionary, as tokenizers make it
+``{"input_ids": ..., "labels": y}``   the same with the labels inside
 ====================================  =============================================
 
 `views` is a list or tuple of tensors (N, *input), one for each view; heights and widths may
-differ, N may not.
+differ, N may not. A view may be a dictionary of tensors with N rows each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ _FORMATS = (
 )
 
 
-def read_views(batch: Any, *, min_views: int = 2) -> list[Tensor]:
+def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
     """The views of a batch, in their order.
 
     Args:
@@ -38,7 +40,7 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Tensor]:
         min_views: the least number of views that will do, >= 1; a clean batch counts as one view.
 
     Returns:
-        List of A >= `min_views` tensors (N, *input), untouched.
+        List of A >= `min_views` tensors (N, *input), or dictionaries of tensors, untouched.
 
     Raises:
         TypeError: the format is unknown.
@@ -55,7 +57,7 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Tensor]:
             f"Expected at least {min_views} views of every sample in the batch, got {len(views)}; "
             f"pass a loader that makes them, with num_views={min_views} in this library's data modules."
         )
-    counts = [len(view) for view in views]
+    counts = [_num_rows(view) for view in views]
     if len(set(counts)) > 1:
         raise ValueError(
             f"Expected views with the same number of samples, got {counts}; "
@@ -64,14 +66,14 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Tensor]:
     return views
 
 
-def read_images(batch: Any) -> Tensor:
+def read_images(batch: Any) -> Any:
     """The images of a batch: the clean ones where it has them, else the first view.
 
     Args:
         batch: a batch in one of the formats of this file.
 
     Returns:
-        Tensor (N, *input), untouched.
+        Tensor (N, *input), or a dictionary of tensors, untouched.
 
     Raises:
         TypeError: the format is unknown.
@@ -81,11 +83,8 @@ def read_images(batch: Any) -> Tensor:
         >>> read_images((torch.zeros(3, 2), torch.arange(3))).shape
         torch.Size([3, 2])
     """
-    if isinstance(batch, Mapping):
-        image = _first(batch, _IMAGE_KEYS)
-        if isinstance(image, Tensor):
-            return image
-    return _split(batch)[0][0]
+    image = _first(batch, _IMAGE_KEYS) if isinstance(batch, Mapping) else None
+    return image if isinstance(image, Tensor) else _split(batch)[0][0]
 
 
 def read_labels(batch: Any) -> Tensor | None:
@@ -107,7 +106,7 @@ def read_labels(batch: Any) -> Tensor | None:
         tensor([0, 1, 2])
     """
     views, labels = _split(batch)
-    if not isinstance(labels, Tensor) or labels.shape != (len(views[0]),) or bool((labels < 0).all()):
+    if not isinstance(labels, Tensor) or labels.shape != (_num_rows(views[0]),) or bool((labels < 0).all()):
         return None
     return labels
 
@@ -133,7 +132,7 @@ def read_latents(batch: Any) -> Tensor:
     views, _ = _split(batch)
     is_triple = isinstance(batch, Sequence) and len(batch) == 3
     latents = batch.get("latents") if isinstance(batch, Mapping) else batch[2] if is_triple else None
-    if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != len(views[0]):
+    if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != _num_rows(views[0]):
         raise ValueError(
             "Expected latents (N, K) in the batch, found none; pass batches (views, labels, latents), "
             "as LatentTreeDataModule makes them."
@@ -142,9 +141,9 @@ def read_latents(batch: Any) -> Tensor:
 
 
 # The views of a batch (A >= 1) and whatever stands where labels stand.
-def _split(batch: Any) -> tuple[list[Tensor], Any]:
+def _split(batch: Any) -> tuple[list[Any], Any]:
     if isinstance(batch, Mapping):
-        views = _as_views(batch.get("views", _first(batch, _IMAGE_KEYS)))
+        views = _as_views(batch.get("views", _first(batch, _IMAGE_KEYS))) or _as_views([_inputs(batch)])
         if views:
             return views, _first(batch, _LABEL_KEYS)
     elif isinstance(batch, Tensor) and batch.ndim > 0:
@@ -154,8 +153,14 @@ def _split(batch: Any) -> tuple[list[Tensor], Any]:
     raise TypeError(_unknown(batch))
 
 
-def _split_sequence(batch: Sequence[Any]) -> tuple[list[Tensor], Any]:
+def _split_sequence(batch: Sequence[Any]) -> tuple[list[Any], Any]:
     for position, element in enumerate(batch):
+        if (
+            isinstance(element, Mapping)
+            and not isinstance(batch[-1], Mapping)
+            and (inputs := _inputs(element))
+        ):
+            return [inputs], batch[position + 1] if position + 1 < len(batch) else None
         if not isinstance(element, Tensor) and (views := _as_views(element)):
             return views, batch[position + 1] if position + 1 < len(batch) else None
     views = _as_views(batch)
@@ -167,14 +172,32 @@ def _split_sequence(batch: Sequence[Any]) -> tuple[list[Tensor], Any]:
 
 
 # `value` as a list of tensors; empty where it is none.
-def _as_views(value: Any) -> list[Tensor]:
+def _as_views(value: Any) -> list[Any]:
     if isinstance(value, Tensor):
         return [value] if value.ndim > 0 else []
     if not isinstance(value, Sequence) or isinstance(value, str):
         return []
-    tensors = [_first(view, _IMAGE_KEYS) if isinstance(view, Mapping) else view for view in value]
-    is_views = all(isinstance(view, Tensor) and view.ndim > 0 for view in tensors)
-    return tensors if is_views else []
+    found = [_inputs(view) if isinstance(view, Mapping) else view for view in value]
+    is_views = all(
+        view if isinstance(view, Mapping) else isinstance(view, Tensor) and view.ndim > 0 for view in found
+    )
+    return found if is_views else []
+
+
+# What of a dictionary enters a network: its image, or all tensors beside the labels; empty where there is none.
+def _inputs(mapping: Mapping[Any, Any]) -> Any:
+    image = _first(mapping, _IMAGE_KEYS)
+    if isinstance(image, Tensor):
+        return image
+    return {
+        key: value
+        for key, value in mapping.items()
+        if isinstance(value, Tensor) and value.ndim > 1 and key not in _LABEL_KEYS
+    }
+
+
+def _num_rows(view: Any) -> int:
+    return len(next(iter(view.values()))) if isinstance(view, Mapping) else len(view)
 
 
 def _first(mapping: Mapping[Any, Any], keys: Sequence[str]) -> Any:

@@ -152,6 +152,25 @@ def frozen_call(
         return network_output(model, output)(ready(inputs, state))
 
 
+@torch.inference_mode(False)
+def weight_of(model: nn.Module, layer: nn.Module) -> Tensor | None:
+    """The weight of a layer as a pass in evaluation mode would have it, computed ones included.
+
+    Reading a computed weight may write to buffers, as spectral normalisation does; so it is read on stand-ins.
+
+    Args:
+        model: The network.
+        layer: One of its modules.
+
+    Returns:
+        Detached, in float32 where it is coarser; `None` where the layer has none.
+    """
+    dtype = torch.float64 if torch.float64 in {value.dtype for value in model.parameters()} else torch.float32
+    with torch.no_grad(), frozen(model, own_copies(network_state(model, dtype))):
+        weight = getattr(layer, "weight", None)
+    return weight.detach() if isinstance(weight, Tensor) else None
+
+
 def own_copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state with copies in place of the tensors that a forward may write to; leaves of a graph stay."""
     return {name: value if value.requires_grad else value.clone() for name, value in state.items()}

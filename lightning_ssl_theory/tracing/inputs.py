@@ -1,7 +1,7 @@
 """What a network is given: one tensor, or a dictionary of tensors with a row for each sample."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,14 @@ def _takes_keywords(function: Callable[..., Any], inputs: Mapping[str, Any]) -> 
     except (TypeError, ValueError):
         return False
     return True
+
+
+def stacked(views: Sequence[Inputs]) -> Any:
+    """Views of one shape, (N, *input) each, as (N, A, *input)."""
+    if isinstance(views[0], Tensor):
+        return torch.stack([tensors_of(view)[0] for view in views], dim=1)
+    parts = [dict(view) for view in views if not isinstance(view, Tensor)]
+    return {key: torch.stack([part[key] for part in parts], dim=1) for key in parts[0]}
 
 
 def rows_of(inputs: Inputs, rows: Any) -> Any:

@@ -54,7 +54,10 @@ def layer_features(
         ValueError: If a layer is not reached, runs more than once, or its axis of features is not known.
         TypeError: If a layer puts out something else than one tensor.
     """
-    return FeatureReader(model, inputs, layers, output=output, state=state, pool=pool)(inputs)
+    reader = FeatureReader(model, inputs, layers, output=output, state=state, pool=pool)
+    for error in reader.left_out.values():
+        raise error
+    return reader(inputs)
 
 
 class FeatureReader:
@@ -70,9 +73,8 @@ class FeatureReader:
         state: Parameters and buffers to use instead of the network's.
         pool: Makes (N, D) of what a layer puts out.
 
-    Raises:
-        ValueError: See `layer_features`.
-        TypeError: See `layer_features`.
+    Attributes:
+        left_out: Why layers cannot be read, by path.
     """
 
     def __init__(
@@ -90,47 +92,42 @@ class FeatureReader:
         self._names = list(layers)
         self._callees: dict[str, Callable[[Inputs], Any]] = {}
         self._axes: dict[str, _Axes] = {}
+        self.left_out: dict[str, ValueError | TypeError] = {}
         self._rehearse(inputs, network_output(model, output))
 
     @torch.no_grad()
     @torch.inference_mode(False)
     def __call__(self, inputs: Inputs) -> dict[str, Tensor]:
-        """The features of a batch, (N, D) for each layer."""
+        """The features of a batch, (N, D) for each layer that is not left out."""
         found: dict[str, Tensor] = {}
         for callee in dict.fromkeys(self._callees.values()):
-            names = [name for name in self._names if self._callees[name] is callee]
+            names = [name for name, one in self._callees.items() if one is callee]
             outputs = self._run(callee, inputs, names).outputs
-            found |= {name: self._pooled(outputs[name], name) for name in names}
-        return {name: found[name] for name in self._names}
+            found |= {name: self._pooled(_one_tensor(outputs[name], name), name) for name in names}
+        return {name: found[name] for name in self._names if name in found}
 
     def _rehearse(self, inputs: Inputs, whole: Callable[[Inputs], Any]) -> None:
         few, changed, row = with_one_changed(inputs)
         missing, failure = list(self._names), None
-        callees = [whole] if "" in missing else [whole, *self._parents(missing)]
-        for callee in callees:
+        for callee in [whole, *self._parents(missing)]:
+            wanted = [name for name in missing if name or callee is whole]
+            if not wanted:
+                break
             try:
-                first, second = (self._run(callee, one, missing, is_recorded=True) for one in (few, changed))
-            except (_TwiceError, torch.OutOfMemoryError):
+                first, second = (self._run(callee, one, wanted, is_recorded=True) for one in (few, changed))
+            except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever a forward that was not made for this raises
                 failure = failure or error
-                if "" in missing:
-                    break
                 continue
-            for name in [name for name in missing if name in first.outputs]:
-                self._axes[name] = _axes(name, first, second, row, has_pool=self._pool is not None)
-                self._callees[name] = callee
+            for name in [name for name in wanted if name in first.outputs]:
                 missing.remove(name)
-        if missing and failure is not None:
-            raise ValueError(
-                f"Expected a network that takes the batch, {type(failure).__name__} was raised: {failure}; "
-                "pass `output=` that calls what takes it, or `read_batch=` that gives what the network takes."
-            ) from failure
-        if missing:
-            raise ValueError(
-                f"Expected the forward pass to reach layer {missing[0]!r}, it did not; "
-                "name layers that the output depends on."
-            )
+                try:
+                    self._axes[name] = _axes(name, first, second, row, has_pool=self._pool is not None)
+                    self._callees[name] = callee
+                except (ValueError, TypeError) as error:
+                    self.left_out[name] = error
+        self.left_out |= {name: _unreached(name, failure) for name in missing}
 
     def _parents(self, names: Sequence[str]) -> list[Callable[[Inputs], Any]]:
         paths: dict[str, None] = {}
@@ -155,16 +152,12 @@ class FeatureReader:
             keys = [name for name, _ in self._model.named_parameters() if copies[name].is_floating_point()]
             leaves = {key: copies[key].detach().requires_grad_() for key in keys}
         recorder = WeightRecorder(leaves)
-        outputs: dict[str, Tensor] = {}
+        outputs: dict[str, Any] = {}
         last: dict[str, list[Passage]] = {}
 
         def kept(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, found: Any) -> None:
-                if name in outputs:
-                    raise _TwiceError(name)
-                outputs[name] = (
-                    found if isinstance(found, Tensor) and is_recorded else _one_tensor(found, name)
-                )
+                outputs[name] = _Twice if name in outputs else found
                 last[name] = [passage for every in recorder.passages.values() for passage in every]
 
             return hook
@@ -173,8 +166,8 @@ class FeatureReader:
         with torch.set_grad_enabled(is_recorded), frozen(self._model, copies | leaves), hooks, recorder:
             result = callee(ready(inputs, copies))
         if "" in names:
-            kept("")(self._model, None, check_is_tensor(result))
-        return _Run({name: _one_tensor(found, name) for name, found in outputs.items()}, last)
+            kept("")(self._model, None, result)
+        return _Run(outputs, last)
 
     @contextmanager
     def _hooked(self, hooks: Mapping[str, Callable[..., None]]) -> Iterator[None]:
@@ -197,8 +190,8 @@ class FeatureReader:
         rows, feature_axis = self._axes[name]
         if outputs.ndim < 2:
             return outputs.reshape(len(outputs), -1).clone()
-        values = outputs.movedim((rows.axis, feature_axis), (0, -1)).flatten(1, -2)
-        values = values if outputs.ndim > 2 else outputs.unsqueeze(1)  # (rows, positions, D)
+        values = outputs.movedim((rows.axis, feature_axis), (0, -1))
+        values = values.flatten(1, -2) if outputs.ndim > 2 else values.unsqueeze(1)  # (rows, positions, D)
         return values.reshape(len(values) // rows.factor, -1, values.shape[-1]).mean(1)
 
 
@@ -208,19 +201,22 @@ class _Axes(NamedTuple):
 
 
 class _Run(NamedTuple):
-    outputs: dict[str, Tensor]
+    outputs: dict[str, Any]
     passages: dict[str, list[Passage]]
 
 
-class _TwiceError(ValueError):
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
-            "leave shared layers out of `layers`."
-        )
+class _Twice:
+    """Stands for the outputs of a layer that runs more than once."""
 
 
 def _one_tensor(found: Any, name: str) -> Tensor:
+    if found is _Twice:
+        raise ValueError(
+            f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
+            "leave shared layers out of `layers`."
+        )
+    if not name:
+        return check_is_tensor(found)
     if not isinstance(found, Tensor):
         raise TypeError(
             f"Expected layer {name!r} to put out one tensor, got {type(found).__name__}; name a layer inside it."
@@ -228,8 +224,20 @@ def _one_tensor(found: Any, name: str) -> Tensor:
     return found
 
 
+def _unreached(name: str, failure: Exception | None) -> ValueError:
+    if failure is None:
+        return ValueError(
+            f"Expected the forward pass to reach layer {name!r}, it did not; "
+            "name layers that the output depends on."
+        )
+    return ValueError(
+        f"Expected a network that takes the batch, {type(failure).__name__} was raised: {failure}; "
+        "pass `output=` that calls what takes it, or `read_batch=` that gives what the network takes."
+    )
+
+
 def _axes(name: str, first: _Run, second: _Run, row: int, *, has_pool: bool) -> _Axes:
-    outputs, changed = first.outputs[name], second.outputs[name]
+    outputs, changed = (_one_tensor(run.outputs[name], name) for run in (first, second))
     num_rows = row + 1
     if outputs.ndim < 2 or (has_pool and outputs.ndim > 2):
         return _Axes(RowLayout(), -1)

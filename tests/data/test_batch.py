@@ -77,7 +77,7 @@ def test_views_may_differ_in_size_not_in_number():
     [
         (None, "NoneType"),
         ("text", "str"),
-        ({"foo": X1}, r"a dictionary with keys \['foo'\]"),
+        ({"foo": 3}, r"a dictionary with keys \['foo'\]"),
         ((), r"a tuple of 0"),
         (("a", X1), r"a tuple of 2 \(str, a tensor \(3, 1, 2, 2\)\)"),
         (torch.tensor(1.0), r"a tensor \(\)"),
