@@ -1,4 +1,4 @@
-"""Float64 sums over samples, and the variance that follows from them.
+"""Float64 sums over samples, the variance that follows from them, and the entropy rank of a spectrum.
 
 Sums of powers merge over batches and ranks by addition. Their price is cancellation: the variance from them
 carries a relative error of about N eps (mean / std)^2. In float64 this is below what rounding the features
@@ -8,6 +8,7 @@ more should be shifted first.
 
 import torch
 from torch import Tensor
+from torch.special import entr
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -74,3 +75,26 @@ def variance_from_sums(num_samples: Tensor, total: Tensor, squares: Tensor) -> T
     second_moment = squares / num_samples
     variance = second_moment - (total / num_samples).square()
     return variance.where(variance > num_samples * EPS * second_moment, 0)
+
+
+def effective_rank(eigenvalues: Tensor) -> Tensor:
+    r"""Effective rank of a positive semi-definite operator.
+
+    .. math:: \exp\Big(-\sum_k p_k \log p_k\Big), \quad p_k = \lambda_k / \sum_j \lambda_j
+
+    Args:
+        eigenvalues: (D,); negative ones (rounding, or an unbiased estimate) count as zero.
+
+    Returns:
+        A scalar between 1 and D; 1 where all eigenvalues are zero. Time O(D).
+
+    References:
+        O. Roy, M. Vetterli, "The effective rank", 2007.
+
+    Example:
+        >>> round(float(effective_rank(torch.tensor([2.0, 2.0, 0.0]))), 4)
+        2.0
+    """
+    positive = eigenvalues.clamp(min=0)
+    total = positive.sum()
+    return entr(positive / total.where(total > 0, 1)).sum().exp()

@@ -5,7 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from lightning_ssl_theory.moments import check_any_sample, device_with_float64, to_float64, variance_from_sums
+from lightning_ssl_theory import operators
+from lightning_ssl_theory.moments import (
+    check_any_sample,
+    device_with_float64,
+    effective_rank,
+    to_float64,
+    variance_from_sums,
+)
 
 
 def variance_of(column: torch.Tensor) -> float:
@@ -52,3 +59,14 @@ def test_rejects_no_samples() -> None:
         ValueError, match="Expected at least one sample, got none; call `update` with features"
     ):
         check_any_sample(torch.tensor(0))
+
+
+def test_effective_rank_by_hand() -> None:
+    # shares 1/2, 1/4, 1/4: the entropy is 3/2 log 2
+    assert float(effective_rank(torch.tensor([2.0, 1.0, 1.0]))) == pytest.approx(2**1.5)
+    assert float(effective_rank(torch.tensor([4.0, -1.0, 0.0]))) == 1.0
+    assert float(effective_rank(torch.zeros(3))) == 1.0
+
+
+def test_effective_rank_is_one_function() -> None:
+    assert operators.effective_rank is effective_rank

@@ -18,8 +18,7 @@ from torch import Tensor
 from lightning_ssl_theory.checks import check_finite, check_shape
 from lightning_ssl_theory.metrics.dimension_alignment import alignment_of_covariance
 from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
-from lightning_ssl_theory.moments import EPS, check_any_sample, to_float64, variance_from_sums
-from lightning_ssl_theory.operators.effective_rank import effective_rank
+from lightning_ssl_theory.moments import EPS, check_any_sample, effective_rank, to_float64, variance_from_sums
 
 _RANKME_EPSILON = 1e-7
 

@@ -1,5 +1,6 @@
 """Covariance operators of the layers of any network, and what theory says of its gradients."""
 
+from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
 from lightning_ssl_theory.operators.covariance_operators import covariance_operators, half_squared_distances
 from lightning_ssl_theory.operators.covariance_scalars import covariance_scalars
@@ -8,7 +9,6 @@ from lightning_ssl_theory.operators.covariance_spectra import (
     covariance_spectra,
     spectrum_cost,
 )
-from lightning_ssl_theory.operators.effective_rank import effective_rank
 from lightning_ssl_theory.operators.latent_operator import (
     ConnectionSums,
     LatentOperatorNorms,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.operators.effective_rank import effective_rank
+from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.standard_errors import mean_error
 from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_ssl_theory.operators.effective_rank import effective_rank
+from lightning_ssl_theory.moments import effective_rank
 
 
 class Spectrum(NamedTuple):
