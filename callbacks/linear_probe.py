@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_positive, check_targets
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, failing_together, rank, world_size
 from lightning_ssl_theory.probes import (
@@ -20,7 +20,6 @@ from lightning_ssl_theory.probes import (
     ridge_statistics,
     top_k_correct,
 )
-from lightning_ssl_theory.targets import check_targets
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import map_inputs, num_rows
 from lightning_ssl_theory.tracing.layer_features import Pool

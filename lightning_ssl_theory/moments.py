@@ -8,6 +8,7 @@ more should be shifted first.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.special import entr
 
 EPS = torch.finfo(torch.float64).eps
@@ -75,6 +76,28 @@ def variance_from_sums(num_samples: Tensor, total: Tensor, squares: Tensor) -> T
     second_moment = squares / num_samples
     variance = second_moment - (total / num_samples).square()
     return variance.where(variance > num_samples * EPS * second_moment, 0)
+
+
+def class_sums(features: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Number of samples and sum of features of each class.
+
+    Args:
+        features: Shape (N, D), floating.
+        targets: Class of each row, shape (N,), integers in 0..C-1.
+        num_classes: Number of classes C.
+
+    Returns:
+        Counts (C,) and sums (C, D), in the dtype and on the device of the features. As a product with the
+        one-hot labels, O(N C D) time and O(N C) memory, so that the result is the same on every run.
+
+    Example:
+        >>> class_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 1, 1]), 3)
+        (tensor([1., 2., 0.]), tensor([[1.],
+                [6.],
+                [0.]]))
+    """
+    membership = one_hot(targets.to(features.device, torch.int64), num_classes).to(features.dtype)  # (N, C)
+    return membership.sum(0), membership.mT @ features
 
 
 def effective_rank(eigenvalues: Tensor) -> Tensor:

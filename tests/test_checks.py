@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
+from lightning_ssl_theory.checks import (
+    check_finite,
+    check_positive,
+    check_shape,
+    check_targets,
+    check_two_classes,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +95,18 @@ def test_nan_and_infinity_are_counted() -> None:
         ValueError, match=r"Expected finite `features`, got 2 of 4 values NaN or infinite; check what"
     ):
         check_finite(features, "features")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_what_is_no_class_index_is_rejected(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=f"`targets` of an integer dtype, got {dtype}; pass class indices"):
+        check_targets(torch.zeros(2, dtype=dtype), 2, 3)
+
+
+def test_missing_outside_and_one_class_are_rejected() -> None:
+    with pytest.raises(TypeError, match="a tensor of class indices, got list; pass labels"):
+        check_targets([0, 1], 2, 3)
+    with pytest.raises(ValueError, match=r"`targets` in 0\.\.2, got -1 to 3; drop unlabelled rows or raise"):
+        check_targets(torch.tensor([-1, 3]), 2, 3)
+    with pytest.raises(ValueError, match="at least two classes, got only class 2; pass more samples"):
+        check_two_classes(torch.tensor([0.0, 0.0, 4.0]))

@@ -4,10 +4,12 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from torch.testing import assert_close
 
 from lightning_ssl_theory import operators
 from lightning_ssl_theory.moments import (
     check_any_sample,
+    class_sums,
     device_with_float64,
     effective_rank,
     to_float64,
@@ -70,3 +72,18 @@ def test_effective_rank_by_hand() -> None:
 
 def test_effective_rank_is_one_function() -> None:
     assert operators.effective_rank is effective_rank
+
+
+def test_class_sums_match_a_loop() -> None:
+    features, targets = torch.randn(20, 3, dtype=torch.float64), torch.randint(4, (20,), dtype=torch.int32)
+    counts, sums = class_sums(features, targets, 5)
+    for k in range(5):
+        rows = [row for row, label in zip(features, targets.tolist(), strict=True) if label == k]
+        assert counts[k] == len(rows)
+        assert_close(sums[k], sum(rows, torch.zeros(3, dtype=torch.float64)))
+
+
+def test_class_sums_of_no_rows() -> None:
+    counts, sums = class_sums(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 2)
+    assert counts.tolist() == [0.0, 0.0]
+    assert sums.tolist() == [[0.0] * 3] * 2

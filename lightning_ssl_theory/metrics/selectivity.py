@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import check_finite, check_shape, check_targets, check_two_classes
 from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
-from lightning_ssl_theory.moments import to_float64, variance_from_sums
-from lightning_ssl_theory.targets import check_targets, check_two_classes, class_sums
+from lightning_ssl_theory.moments import class_sums, to_float64, variance_from_sums
 
 
 class SelectivityValues(NamedTuple):

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.targets import check_targets
+from lightning_ssl_theory.checks import check_shape, check_targets
 
 
 def top_k_correct(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:

@@ -9,11 +9,16 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
+from lightning_ssl_theory.checks import (
+    check_finite,
+    check_positive,
+    check_shape,
+    check_targets,
+    check_two_classes,
+)
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.moments import EPS, to_float64
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier, on_raw_features
-from lightning_ssl_theory.targets import check_targets, check_two_classes
 
 # The objective's curvature along W is at least l2: each weight adds at most 1e-12 / (2 l2) to the minimum.
 _TOLERANCE = 1e-6

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
+from lightning_ssl_theory.checks import (
+    check_finite,
+    check_positive,
+    check_shape,
+    check_targets,
+    check_two_classes,
+)
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.moments import to_float64, variance_from_sums
+from lightning_ssl_theory.moments import class_sums, to_float64, variance_from_sums
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier, on_raw_features
-from lightning_ssl_theory.targets import check_targets, check_two_classes, class_sums
 
 
 @dataclass(frozen=True)
