@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import check_positive, check_targets
-from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.data.batch import read_images, read_known_labels
 from lightning_ssl_theory.distributed import all_sum, failing_together, rank, world_size
 from lightning_ssl_theory.probes import (
     LinearClassifier,
@@ -26,7 +26,6 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .class_count import class_count
 from .diagnostic import Diagnostic
-from .labels import read_known_labels
 from .rank_shard import rank_shard
 from .tapped_layers import TappedLayers
 from .validation_loader import first_validation_loader

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_ssl_theory.data.batch import read_images, read_latents
+from lightning_ssl_theory.data.batch import read_images, read_known_labels, read_latents
 from lightning_ssl_theory.metrics import LatentSelectivity, Selectivity
 from lightning_ssl_theory.metrics.latent_selectivity import LatentSelectivityValues, check_both_values
 from lightning_ssl_theory.metrics.selectivity import check_alpha
@@ -18,7 +18,6 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 from .class_count import class_count
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics
-from .labels import read_known_labels
 from .tapped_layers import TappedLayers
 
 

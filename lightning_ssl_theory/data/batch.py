@@ -111,6 +111,32 @@ def read_labels(batch: Any) -> Tensor | None:
     return labels
 
 
+def read_known_labels(batch: Any) -> Tensor:
+    """The class labels of a batch that must have some.
+
+    Args:
+        batch: a batch in one of the formats of this file.
+
+    Returns:
+        Tensor (N,), untouched: -1 marks a sample without label.
+
+    Raises:
+        TypeError: the format is unknown.
+        ValueError: the batch has none.
+
+    Example:
+        >>> import torch
+        >>> read_known_labels((torch.zeros(2, 2), torch.tensor([1, -1])))
+        tensor([ 1, -1])
+    """
+    labels = read_labels(batch)
+    if labels is None:
+        raise ValueError(
+            'Expected labels in the batch, found none; pass batches (images, labels) or {"image": ..., "label": ...}.'
+        )
+    return labels
+
+
 def read_latents(batch: Any) -> Tensor:
     """The latents of a batch: what its samples were made from.
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lightning_ssl_theory.data import read_images, read_labels, read_views
+from lightning_ssl_theory.data.batch import read_known_labels
 
 X1, X2, Y = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 2])
 IDS = torch.tensor([7, 8, 9])
@@ -90,3 +91,12 @@ def test_rejects_unknown_formats(batch, found):
         read_images(batch)
     with pytest.raises(TypeError, match="Expected a batch"):
         read_labels(batch)
+
+
+def test_known_labels_are_the_labels_or_a_sentence():
+    labels = torch.tensor([-1, 0, -1])
+    assert read_known_labels((X1, labels)) is labels
+    with pytest.raises(
+        ValueError, match=r"Expected labels in the batch, found none; pass batches \(images, labels\)"
+    ):
+        read_known_labels([X1, X2])
