@@ -27,6 +27,9 @@ class CollapseMonitor(Diagnostic):
     - `min_std`, `mean_std`: over the dimensions, in units of the feature;
     - `dimension_alignment`: mean absolute correlation between dimensions; 1 is collapsed.
 
+    A look at N samples of width D takes O(N D^2 + min(N, D)^3) time. It keeps the N D numbers themselves while they are
+    fewer than D^2, so `num_samples` below D bounds its memory, and D^2 sums from then on, for each layer in float64.
+
     Args:
         layers: Dotted paths; "output" is the network's output.
         output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.

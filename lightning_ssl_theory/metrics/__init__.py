@@ -1,4 +1,4 @@
-"""Metrics whose state is sums over samples, so that 1, 2 and 3 ranks give the same numbers.
+"""Metrics whose state is sums over samples, or fewer rows than a sum has, so that 1, 2 and 3 ranks agree.
 
 Each is a pure function on tensors and a `torchmetrics.Metric` around it.
 """

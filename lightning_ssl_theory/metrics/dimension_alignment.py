@@ -1,9 +1,13 @@
 r"""How much the dimensions of a representation move together: 1 when all of them tell the same."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
 from lightning_ssl_theory.moments import EPS, to_float64
+
+_BLOCK_SIZE = 2**22  # numbers of a block of the correlation matrix: 32 MB
 
 
 def dimension_alignment(features: Tensor) -> Tensor:
@@ -18,7 +22,7 @@ def dimension_alignment(features: Tensor) -> Tensor:
         features: Shape (N, D), any real dtype.
 
     Returns:
-        Scalar in [0, 1], float64. O(N D^2) time.
+        Scalar in [0, 1], float64. O(N D^2) time; O(N D) memory and blocks of 32 MB, never D x D.
 
     Raises:
         TypeError: If it is no tensor.
@@ -32,9 +36,27 @@ def dimension_alignment(features: Tensor) -> Tensor:
     check_shape(features, "features", "N D")
     check_finite(features, "features")
     exact = to_float64(features)
-    centred = exact - exact.mean(0)
-    rounding = len(exact) * EPS * exact.square().mean(0)
-    return alignment_of_covariance(centred.mT @ centred / len(exact), rounding)
+    # What is left of a constant is what the mean is off by: at most N eps of it.
+    rounding = (len(exact) * EPS) ** 2 * exact.square().mean(0)
+    return alignment_of_rows(exact - exact.mean(0), rounding)
+
+
+def alignment_of_rows(centred: Tensor, rounding: Tensor) -> Tensor:
+    """The same from features of mean zero.
+
+    Args:
+        centred: Shape (N, D), float64.
+        rounding: Variances up to which a dimension counts as constant, shape (D,).
+
+    Returns:
+        Scalar in [0, 1], float64. O(N D^2) time.
+    """
+    num_samples = len(centred)
+    return _mean_correlation(
+        lambda rows, columns: centred[:, rows].mT @ centred[:, columns] / num_samples,
+        centred.square().mean(0),
+        rounding,
+    )
 
 
 def alignment_of_covariance(covariance: Tensor, rounding: Tensor) -> Tensor:
@@ -42,16 +64,24 @@ def alignment_of_covariance(covariance: Tensor, rounding: Tensor) -> Tensor:
 
     Args:
         covariance: Shape (D, D), float64.
-        rounding: Variances up to which a dimension counts as constant, broadcast to shape (D,).
+        rounding: Variances up to which a dimension counts as constant, shape (D,).
 
     Returns:
         Scalar in [0, 1], float64. O(D^2) time.
     """
-    variances = covariance.diagonal()
+    return _mean_correlation(lambda rows, columns: covariance[rows, columns], covariance.diagonal(), rounding)
+
+
+def _mean_correlation(block: Callable[[slice, slice], Tensor], variances: Tensor, rounding: Tensor) -> Tensor:
     varies = variances > rounding
-    scale = variances.where(varies, 1).rsqrt()
-    correlations = (covariance * scale * scale[:, None]).abs().clamp(max=1)
-    is_pair = (varies & varies[:, None]).triu(diagonal=1)
-    num_pairs = is_pair.sum()
-    mean = (correlations * is_pair).sum() / num_pairs.clamp(min=1)
-    return mean.where(num_pairs > 0, 1.0)
+    scale = variances.where(varies, 1).rsqrt() * varies  # 0 leaves a dimension out
+    width = len(variances)
+    height = max(1, _BLOCK_SIZE // width)
+    total = scale.new_zeros(())
+    for start in range(0, width, height):
+        rows, columns = slice(start, start + height), slice(start, width)
+        correlations = (block(rows, columns) * scale[columns] * scale[rows, None]).abs().clamp(max=1)
+        total += correlations.triu(diagonal=1).sum()  # i < j: the block begins on the diagonal
+    num_varying = varies.sum()
+    num_pairs = num_varying * (num_varying - 1) / 2
+    return (total / num_pairs.clamp(min=1)).where(num_pairs > 0, 1.0)

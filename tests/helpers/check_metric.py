@@ -49,7 +49,7 @@ def check_metric(make: Make, batches: Sequence[Batch], oracle: Oracle, *, is_add
 
     _assert_values(pickle.loads(pickle.dumps(metric)), expected)
     metric.reset()
-    assert all(not getattr(metric, name).any() for name in metric._defaults)
+    assert not any(state.any() for state in _states(metric))
     _update(metric, batches)
     _assert_values(metric, expected)
 
@@ -59,7 +59,7 @@ def check_metric(make: Make, batches: Sequence[Batch], oracle: Oracle, *, is_add
             tuple(part.to(dtype) if part.is_floating_point() else part for part in batch) for batch in batches
         ]
         _update(cast, rounded)
-        assert all(getattr(cast, name).dtype == torch.float64 for name in cast._defaults)
+        assert all(state.dtype == torch.float64 for state in _states(cast))
         exact = [
             tuple(part.double() if part.is_floating_point() else part for part in batch) for batch in rounded
         ]
@@ -95,6 +95,11 @@ def _rank_values(
 def _update(metric: Metric, batches: Sequence[Batch]) -> None:
     for batch in batches:
         metric.update(*batch)
+
+
+def _states(metric: Metric) -> list[Tensor]:
+    states = [getattr(metric, name) for name in metric._defaults]
+    return [part for state in states for part in (state if isinstance(state, list) else [state])]
 
 
 def _as_dict(value: Any) -> dict[str, Tensor]:

@@ -59,6 +59,23 @@ def test_uncorrelated_reads_zero_and_constant_dimensions_are_left_out():
     assert dimension_alignment(corners).item() == 0.0
 
 
+@pytest.mark.parametrize("block_size", [1, 23, 70])
+@pytest.mark.parametrize("num_samples", [5, 30], ids=["rows", "covariance"])
+def test_blocks_cover_every_pair_once(monkeypatch, block_size, num_samples):
+    monkeypatch.setattr("lightning_ssl_theory.metrics.dimension_alignment._BLOCK_SIZE", block_size)
+    features = draw(num_samples, 11)
+    assert_close(dimension_alignment(features).item(), loop(features))
+    assert_close(feature_effective_rank(features).dimension_alignment.item(), loop(features))
+
+
+def test_a_large_mean_is_no_constant():
+    # Variances of 1e-10 beside squares of 1e6: 20 eps of these would be 4e-9.
+    features = 1e3 + 1e-5 * draw()
+    exact = (features - features[0]) * 1e5  # an exact shift, so that the loop has nothing to round
+    for found in (dimension_alignment(features), feature_effective_rank(features).dimension_alignment):
+        assert found.item() == pytest.approx(loop(exact), rel=1e-9)
+
+
 def test_rejects():
     with pytest.raises(ValueError, match=r"Expected `features` of shape \(N, D\), got \(3,\)"):
         dimension_alignment(torch.ones(3))

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.check_metric import Batch, check_metric, joined
+from helpers.ddp import run_ranks
 from hypothesis import given, settings
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.testing import assert_close
 
 from lightning_ssl_theory.metrics import EffectiveRank, feature_effective_rank
@@ -114,6 +116,141 @@ def test_bounds_and_invariance(seed: int, num_samples: int, width: int) -> None:
     rotation = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q
     moved = feature_effective_rank(3 * features @ rotation)
     assert_close(moved[:2], result[:2], rtol=1e-6, atol=0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_samples=st.integers(1, 11),
+    offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
+)
+def test_rows_and_sums_say_the_same(seed: int, num_samples: int, offset: float) -> None:
+    # Every sample twelve times over: the same moments, by D x D sums.
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(num_samples, 12, generator=generator, dtype=torch.float64) + offset
+    rows, sums = EffectiveRank(12), EffectiveRank(12)
+    rows.update(features)
+    for _ in range(12):
+        sums.update(features)
+    assert not rows.scatters
+    assert sums.scatters
+    found, expected = rows.compute(), sums.compute()
+    if offset == 1e6:  # RankMe takes variances of 1 beside squares of 1e13 for rounding
+        found, expected = found._replace(rankme=None), expected._replace(rankme=None)
+    assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_samples", [100, 400], ids=["rows", "sums"])
+def test_a_large_mean_hides_no_direction(num_samples: int) -> None:
+    # The mean's second moment is 200 x 1e6; 400 eps of it was taken for rounding, which is 2e-5.
+    features = 1e3 + 1e-3 * torch.randn(num_samples, 200, dtype=torch.float64)
+    features[:, 0] = 1e3 + torch.randn(num_samples, dtype=torch.float64)
+    expected = rank_by_svd(features.numpy())
+    result = feature_effective_rank(features)
+    for key in ("effective_rank", "std", "min_std", "dimension_alignment"):
+        wanted = torch.as_tensor(expected[key], dtype=torch.float64)
+        assert_close(getattr(result, key), wanted, rtol=1e-9, atol=0, msg=key)
+
+
+def test_memory_is_of_the_smaller_side() -> None:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        metric = EffectiveRank(3000)
+        for part in torch.randn(60, 3000).split(20):
+            metric.update(part)
+        metric.compute()
+    largest = max(event.cpu_memory_usage for event in measured.events())
+    assert sum(part.numel() for part in metric.means) == 60 * 3000
+    assert largest < 8 * 3000**2
+
+
+def test_batches_that_pass_the_width_midway_and_reset() -> None:
+    features = torch.randn(30, 12, dtype=torch.float64) + 2
+    metric = EffectiveRank(12)
+    for _ in range(2):
+        seen = 0
+        for size in (5, 6, 0, 1, 14, 4):
+            metric.update(features[seen : seen + size])
+            seen += size
+            assert bool(metric.scatters) == (seen >= 12)
+            expected = rank_by_svd(features[:seen].numpy())["effective_rank"]
+            assert float(metric.compute().effective_rank) == pytest.approx(expected, rel=1e-9)
+        metric.reset()
+        assert not metric.means
+        assert not metric.scatters
+
+
+@pytest.mark.parametrize("num_samples", [5, 30], ids=["rows", "sums"])
+def test_states_are_saved_merged_and_the_callers_own_tensor_is_not_kept(num_samples: int) -> None:
+    features = torch.randn(num_samples, 12, dtype=torch.float64)
+    expected = feature_effective_rank(features)
+    first, second, loaded = EffectiveRank(12), EffectiveRank(12), EffectiveRank(12)
+    mine = features[:3].clone()
+    first.update(mine)
+    mine.zero_()
+    second.update(features[3:])
+    first.merge_state(second)
+    assert_close(first.compute(), expected, rtol=1e-9, atol=1e-12)
+    for metric in (first, loaded):
+        metric.persistent(True)
+    loaded.load_state_dict(first.state_dict())
+    loaded.update(features[:0])
+    assert_close(loaded.compute(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("num_samples", "width"), [(1, 1), (2, 1), (1, 2), (2, 2), (2, 5)])
+def test_edges(num_samples: int, width: int) -> None:
+    features = torch.randn(num_samples, width, dtype=torch.float64)
+    result = feature_effective_rank(features)
+    assert float(result.effective_rank) == pytest.approx(1.0, abs=1e-12)
+    assert_close(result.std, features.std(0, correction=0))
+    assert result.std.shape == (width,)
+    assert float(result.dimension_alignment) == pytest.approx(1.0, abs=1e-12)
+    assert 1 - 1e-6 <= float(result.rankme) <= min(num_samples, width) + 1e-6
+
+
+def _ranks(
+    rank: int, world_size: int, shards: list[list[Tensor]]
+) -> tuple[dict, dict | None, dict, list[int]]:
+    """Together, alone if anything is there, and together again after one more batch on rank 0."""
+    metric, alone = EffectiveRank(12), EffectiveRank(12, sync_on_compute=False)
+    for part in shards[rank]:
+        metric.update(part)
+        alone.update(part)
+    together = metric.compute()._asdict()
+    kept = [len(part) for part in metric.means]
+    if rank == 0:
+        metric.update(torch.eye(12))
+    metric._computed = None  # torchmetrics keeps the value of a rank without a new batch
+    again = metric.compute()._asdict()
+    return together, alone.compute()._asdict() if shards[rank] else None, again, kept
+
+
+@pytest.mark.ddp
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param([[2], [4, 1]], id="rows"),
+        pytest.param([[4, 3], [5]], id="width passed together"),
+        pytest.param([[3], [9, 9]], id="width passed by one rank"),
+        pytest.param([[], [5]], id="rows and a rank without a batch"),
+        pytest.param([[7, 8], []], id="sums and a rank without a batch"),
+        pytest.param([[13], [2], [14]], id="three ranks"),
+    ],
+)
+def test_ranks_choose_together(sizes: list[list[int]]) -> None:
+    flat_sizes = [size for own in sizes for size in own]
+    features = torch.randn(sum(flat_sizes), 12, dtype=torch.float64) + torch.arange(12)
+    parts = iter(features.split(flat_sizes))
+    shards = [[next(parts) for _ in own] for own in sizes]
+    expected = feature_effective_rank(features)._asdict()
+    after = feature_effective_rank(torch.cat([features, torch.eye(12)]))._asdict()
+    for own, (together, alone, again, kept) in zip(sizes, run_ranks(_ranks, len(sizes), shards), strict=True):
+        assert_close(together, expected, rtol=1e-9, atol=1e-12)
+        assert_close(again, after, rtol=1e-9, atol=1e-12)
+        assert kept == (own if sum(own) < 12 else [1]), "the rank's own state is back after the look"
+        if alone is not None and len(flat_sizes) > 1 and own != flat_sizes:
+            assert not torch.allclose(alone["effective_rank"], expected["effective_rank"])
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
