@@ -5,9 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.metrics.row_blocks import row_blocks
 from lightning_ssl_theory.moments import EPS, to_float64
-
-_BLOCK_SIZE = 2**22  # numbers of a block of the correlation matrix: 32 MB
 
 
 def dimension_alignment(features: Tensor) -> Tensor:
@@ -76,10 +75,9 @@ def _mean_correlation(block: Callable[[slice, slice], Tensor], variances: Tensor
     varies = variances > rounding
     scale = variances.where(varies, 1).rsqrt() * varies  # 0 leaves a dimension out
     width = len(variances)
-    height = max(1, _BLOCK_SIZE // width)
     total = scale.new_zeros(())
-    for start in range(0, width, height):
-        rows, columns = slice(start, start + height), slice(start, width)
+    for rows in row_blocks(width, width):
+        columns = slice(rows.start, width)
         correlations = (block(rows, columns) * scale[columns] * scale[rows, None]).abs().clamp(max=1)
         total += correlations.triu(diagonal=1).sum()  # i < j: the block begins on the diagonal
     num_varying = varies.sum()

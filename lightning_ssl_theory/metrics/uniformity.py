@@ -2,10 +2,11 @@ r"""Uniformity: how evenly normalised features spread over the sphere."""
 
 from typing import Any, NamedTuple
 
-from torch import Tensor, pdist
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.metrics.row_blocks import row_blocks
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64
 
@@ -25,7 +26,7 @@ def uniformity(features: Tensor) -> Tensor:
 
     Returns:
         A float64 scalar in [-8, 0]: 0 when all samples fall together; about -4 (from above) in high
-        dimensions when they spread evenly. O(N^2 D) time, O(N^2) memory.
+        dimensions when they spread evenly. O(N^2 D) time; O(N D) memory and blocks of 32 MB, never N x N.
 
     References:
         T. Wang, P. Isola, "Understanding Contrastive Representation Learning through Alignment and
@@ -46,6 +47,8 @@ class Uniformity(SumMetric):
     whose samples share a batch. Pairs between batches or ranks are not formed, so the value depends a little
     on how samples are grouped, not on the order of batches nor on which rank has which. Over random batches
     the mean inside the logarithm has the same expectation for every batch size.
+
+    State: 2 float64 numbers.
 
     Args:
         **kwargs: Passed on to `torchmetrics.Metric`.
@@ -88,10 +91,17 @@ class Uniformity(SumMetric):
 def _update(features: Tensor) -> _Sums:
     check_shape(features, "features", "N D")
     check_finite(features, "features")
-    squared_distances = pdist(normalize(to_float64(features))).square()
-    return _Sums(
-        squared_distances.new_tensor(squared_distances.numel()), squared_distances.mul(-2).exp().sum()
-    )
+    points = normalize(to_float64(features))
+    points = points - points.mean(0)  # distances do not depend on it, their rounding does
+    squares, num_points = points.square().sum(1), len(points)
+    potential_sum = points.new_zeros(())
+    for rows in row_blocks(num_points, num_points):
+        columns = slice(rows.start, num_points)
+        products = points[rows] @ points[columns].mT
+        squared_distances = (squares[rows, None] + squares[columns] - 2 * products).clamp(min=0)
+        # i < j: the block begins on the diagonal
+        potential_sum += squared_distances.mul(-2).exp().triu(diagonal=1).sum()
+    return _Sums(points.new_tensor(num_points * (num_points - 1) / 2), potential_sum)
 
 
 def _compute(sums: _Sums) -> Tensor:

@@ -53,6 +53,11 @@ def test_extremes() -> None:
     assert float(alignment(torch.zeros(1, 3), z[:1])) == pytest.approx(1.0)
 
 
+def test_a_large_mean_in_float32() -> None:
+    z1, z2 = 1000 + torch.randn(2, 40, 6)
+    assert float(alignment(z1, z2)) == pytest.approx(alignment_loop(z1.tolist(), z2.tolist()), rel=1e-9)
+
+
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_rejects_bad_batches() -> None:
     metric = Alignment()

@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 from helpers.check_metric import Batch, check_metric
+from torch.profiler import ProfilerActivity, profile
 from torch.testing import assert_close
 
 from lightning_ssl_theory.metrics import Uniformity, uniformity
@@ -61,6 +62,26 @@ def test_extremes() -> None:
     assert float(uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))) == pytest.approx(-8.0)
     spread = uniformity(torch.randn(200, 500))
     assert_close(spread, torch.tensor(-4.0, dtype=torch.float64), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("block_size", [1, 30, 47])
+def test_blocks_cover_every_pair_once(monkeypatch: pytest.MonkeyPatch, block_size: int) -> None:
+    monkeypatch.setattr("lightning_ssl_theory.metrics.row_blocks.BLOCK_SIZE", block_size)
+    features = torch.randn(11, 3, dtype=torch.float64)
+    assert float(uniformity(features)) == pytest.approx(uniformity_loop([features.tolist()]), rel=1e-12)
+
+
+def test_a_large_mean_in_float32() -> None:
+    features = 1000 + torch.randn(40, 6)
+    # A distance of 1e-6 is known to 1e-10, and so is the logarithm of what lies so close to 1.
+    assert float(uniformity(features)) == pytest.approx(uniformity_loop([features.tolist()]), rel=1e-9)
+
+
+def test_memory_is_that_of_a_block() -> None:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        uniformity(torch.randn(5000, 3))
+    largest = max(event.cpu_memory_usage for event in measured.events())
+    assert largest <= 8 * 2**22 < 8 * 5000**2 / 2
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
