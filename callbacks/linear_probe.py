@@ -11,13 +11,12 @@ from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import check_positive, check_targets
 from lightning_ssl_theory.data.batch import read_images, read_known_labels
-from lightning_ssl_theory.distributed import all_sum, failing_together, rank, world_size
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum, failing_together, rank, world_size
 from lightning_ssl_theory.probes import (
     LinearClassifier,
     labels_per_class,
     logistic_classifier,
-    ridge_classifier,
-    ridge_statistics,
+    ridge_classifier_of_rows,
     top_k_correct,
 )
 from lightning_ssl_theory.tracing import Output
@@ -145,8 +144,14 @@ class LinearProbe(Diagnostic):
         self._layers.close()
         self._scored = []
         features, targets = _known(*everything)
-        statistics = ridge_statistics(features, targets, num_classes=self._num_classes).over_ranks(all_sum)
-        ridge = ridge_classifier(statistics, lamb=self._ridge_lamb)
+        ridge = ridge_classifier_of_rows(
+            features,
+            targets,
+            self._num_classes,
+            self._ridge_lamb,
+            all_sum=all_sum,
+            all_gather_rows=all_gather_rows,
+        )
         values = {"ridge_top1": _accuracy(ridge, scored, labels, 1)}
         for k in self._top_k:
             if 1 < k < self._num_classes:

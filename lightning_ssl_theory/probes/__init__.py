@@ -4,7 +4,12 @@ from lightning_ssl_theory.probes.accuracy import top_k_correct
 from lightning_ssl_theory.probes.labels_per_class import labels_per_class
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier
 from lightning_ssl_theory.probes.logistic import logistic_classifier
-from lightning_ssl_theory.probes.ridge import RidgeStatistics, ridge_classifier, ridge_statistics
+from lightning_ssl_theory.probes.ridge import (
+    RidgeStatistics,
+    ridge_classifier,
+    ridge_classifier_of_rows,
+    ridge_statistics,
+)
 from lightning_ssl_theory.probes.ridge_regression import LinearRegressor, r2_score, ridge_regression
 
 __all__ = [
@@ -15,6 +20,7 @@ __all__ = [
     "logistic_classifier",
     "r2_score",
     "ridge_classifier",
+    "ridge_classifier_of_rows",
     "ridge_regression",
     "ridge_statistics",
     "top_k_correct",

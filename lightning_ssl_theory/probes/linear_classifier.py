@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.moments import to_float64
+from lightning_ssl_theory.distributed import AllSum, identity
+from lightning_ssl_theory.moments import EPS, to_float64
 
 
 class LinearClassifier(NamedTuple):
@@ -37,6 +38,27 @@ class LinearClassifier(NamedTuple):
         check_shape(features, "features", f"N {self.weight.shape[1]}")
         weight, bias = to_float64(self.weight), to_float64(self.bias)
         return to_float64(features).to(weight.device) @ weight.mT + bias
+
+
+def standardised(
+    rows: Tensor, num_samples: Tensor, all_sum: AllSum = identity
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of mean 0 and variance 1 (1/N) over all ranks, constant features left out as zeros.
+
+    Args:
+        rows: Rows of this rank, shape (N_r, D), float64.
+        num_samples: Number of rows N of all ranks, a scalar.
+        all_sum: Sums a tensor over the ranks.
+
+    Returns:
+        The rows, (N_r, D); the mean that was taken off, (D,); one over the standard deviation, (D,), 0 for constants.
+    """
+    mean = all_sum(rows.sum(0)) / num_samples
+    centred = rows - mean
+    std = (all_sum(centred.square().sum(0)) / num_samples).sqrt()
+    # The mean of a constant is off by up to N eps of itself, and so is what is left of it.
+    inverse_std = std.where(std > num_samples * EPS * mean.abs(), torch.inf).reciprocal()
+    return centred * inverse_std, mean, inverse_std
 
 
 def on_raw_features(

@@ -17,8 +17,8 @@ from lightning_ssl_theory.checks import (
     check_two_classes,
 )
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.moments import EPS, to_float64
-from lightning_ssl_theory.probes.linear_classifier import LinearClassifier, on_raw_features
+from lightning_ssl_theory.moments import to_float64
+from lightning_ssl_theory.probes.linear_classifier import LinearClassifier, on_raw_features, standardised
 
 # The objective's curvature along W is at least l2: each weight adds at most 1e-12 / (2 l2) to the minimum.
 _TOLERANCE = 1e-6
@@ -76,15 +76,8 @@ def logistic_classifier(
     class_count = all_sum(membership.sum(0))
     check_two_classes(class_count)
     is_present, num_samples = class_count > 0, class_count.sum()
-
-    mean = all_sum(exact.sum(0)) / num_samples
-    centred = exact - mean
-    std = (all_sum(centred.square().sum(0)) / num_samples).sqrt()
-    # The mean of a constant is off by up to N eps of itself, and so is what is left of it.
-    inverse_std = std.where(std > num_samples * EPS * mean.abs(), torch.inf).reciprocal()
-    objective = _objective(
-        centred * inverse_std, membership[:, is_present], l2=l2, num_samples=num_samples, all_sum=all_sum
-    )
+    inputs, mean, inverse_std = standardised(exact, num_samples, all_sum)
+    objective = _objective(inputs, membership[:, is_present], l2=l2, num_samples=num_samples, all_sum=all_sum)
     solution = _minimum(
         objective,
         (int(is_present.sum()), exact.shape[1] + 1),

@@ -8,10 +8,16 @@ from helpers.ddp import run_ranks
 from hypothesis import given, settings
 from sklearn.linear_model import Ridge, RidgeClassifier
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.testing import assert_close
 
-from lightning_ssl_theory.distributed import all_sum
-from lightning_ssl_theory.probes import LinearClassifier, ridge_classifier, ridge_statistics
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum
+from lightning_ssl_theory.probes import (
+    LinearClassifier,
+    ridge_classifier,
+    ridge_classifier_of_rows,
+    ridge_statistics,
+)
 
 
 def make_data(num_samples: int = 60, width: int = 5, num_classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -126,6 +132,55 @@ def test_two_ranks_equal_one_process() -> None:
     for together, alone in run_ranks(_fit, 2, features, targets):
         assert_close(together, expected, rtol=1e-9, atol=1e-9)
         assert not torch.allclose(alone.weight, expected.weight)
+
+
+@pytest.mark.parametrize(("num_samples", "num_classes"), [(9, 3), (25, 2), (60, 4)])
+def test_rows_give_the_classifier_of_the_sums(num_samples: int, num_classes: int) -> None:
+    features, targets = make_data(num_samples, 30, num_classes)
+    features[:, 4] = 0.1
+    for absent in (1, 2):  # classes 0, 2, … where every second one has no samples
+        arguments = features.float(), absent * targets, absent * num_classes
+        expected = ridge_classifier(ridge_statistics(*arguments), 0.1)
+        found = ridge_classifier_of_rows(*arguments, 0.1)
+        assert_close(found, expected, rtol=1e-7, atol=1e-10)
+        assert not found.weight[:, 4].any()
+
+
+def test_rows_cost_what_the_smaller_side_costs() -> None:
+    features, targets = make_data(20, 2000)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        ridge_classifier_of_rows(features, targets, 3)
+    assert max(event.cpu_memory_usage for event in measured.events()) < 2000**2
+
+
+def _fit_rows(
+    rank: int, world_size: int, features: Tensor, targets: Tensor, cuts: list[int]
+) -> tuple[LinearClassifier, LinearClassifier | None]:
+    mine = slice(cuts[rank], cuts[rank + 1])
+    arguments = features[mine], targets[mine], 3
+    together = ridge_classifier_of_rows(*arguments, all_sum=all_sum, all_gather_rows=all_gather_rows)
+    return together, ridge_classifier_of_rows(*arguments) if len(arguments[0]) else None
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(
+    ("num_samples", "cuts"),
+    [
+        pytest.param(20, [0, 7, 20], id="fewer than features"),
+        pytest.param(40, [0, 11, 40], id="as many together only"),
+        pytest.param(20, [0, 20, 20], id="none on a rank"),
+    ],
+)
+def test_rows_of_two_ranks_equal_one_process(num_samples: int, cuts: list[int]) -> None:
+    features, targets = make_data(num_samples, 30)
+    expected = ridge_classifier_of_rows(features, targets, 3)
+    for (together, alone), first, last in zip(
+        run_ranks(_fit_rows, 2, features, targets, cuts), cuts[:-1], cuts[1:], strict=True
+    ):
+        assert_close(together, expected, rtol=1e-7, atol=1e-10)
+        if 0 < last - first < num_samples:
+            assert alone is not None
+            assert not torch.allclose(alone.weight, expected.weight)
 
 
 def test_an_empty_batch_adds_nothing() -> None:
