@@ -56,9 +56,7 @@ class _Parts(NamedTuple):
 
     counts: Tensor  # (B,), 1 for a sample that is kept as it is
     means: Tensor  # (B, D)
-    scatters: (
-        Tensor  # (S, D, D), sums of (x - mean)(x - mean)^T of the parts of several samples; S = 0: rows only
-    )
+    scatters: Tensor  # (S, D, D), sums of (x - mean)(x - mean)^T within the parts; S = 0 where all are rows
 
 
 def feature_effective_rank(features: Tensor) -> EffectiveRankValues:

@@ -180,21 +180,30 @@ def test_batches_that_pass_the_width_midway_and_reset() -> None:
 
 
 @pytest.mark.parametrize("num_samples", [5, 30], ids=["rows", "sums"])
-def test_states_are_saved_merged_and_the_callers_own_tensor_is_not_kept(num_samples: int) -> None:
+def test_state_is_saved_loaded_and_the_metrics_own(num_samples: int) -> None:
     features = torch.randn(num_samples, 12, dtype=torch.float64)
-    expected = feature_effective_rank(features)
-    first, second, loaded = EffectiveRank(12), EffectiveRank(12), EffectiveRank(12)
-    mine = features[:3].clone()
-    first.update(mine)
-    mine.zero_()
-    second.update(features[3:])
-    first.merge_state(second)
-    assert_close(first.compute(), expected, rtol=1e-9, atol=1e-12)
-    for metric in (first, loaded):
+    saved, loaded = EffectiveRank(12), EffectiveRank(12)
+    for metric in (saved, loaded):
         metric.persistent(True)
-    loaded.load_state_dict(first.state_dict())
-    loaded.update(features[:0])
-    assert_close(loaded.compute(), expected, rtol=1e-9, atol=1e-12)
+    mine = features[:3].clone()
+    saved.update(mine)
+    mine.zero_()
+    loaded.load_state_dict(saved.state_dict())
+    for metric in (saved, loaded):
+        metric.update(features[3:])
+        assert_close(metric.compute(), feature_effective_rank(features), rtol=1e-9, atol=1e-12)
+
+
+def test_a_bad_batch_changes_nothing() -> None:
+    features = torch.randn(5, 12)
+    metric = EffectiveRank(12)
+    metric.update(features)
+    expected = metric.compute()
+    bad = features.clone()
+    bad[2, 3] = math.nan
+    with pytest.raises(ValueError, match="Expected finite `features`, got 1 of 60 values NaN or infinite"):
+        metric.update(bad)
+    assert_close(metric.compute(), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("num_samples", "width"), [(1, 1), (2, 1), (1, 2), (2, 2), (2, 5)])
