@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lightning_ssl_theory.cli.demo import contrastive_model
 from lightning_ssl_theory.data import DigitsDataModule
-from lightning_ssl_theory.demo import contrastive_model
 from lightning_ssl_theory.probes import labels_per_class
 
 LABELS = {"all labels": None, "10 a class": 10}

@@ -27,12 +27,7 @@ FORBIDDEN = {
     "lightning_ssl_theory/modules": ("callbacks",),
     "callbacks": ("lightning_ssl_theory.modules", "lightning_ssl_theory.callbacks", "wandb"),
 }
-FREE = (
-    "cli.py",
-    "demo.py",
-    "report",
-    "run_trainer.py",
-)  # the command line and the report stand above everything
+FREE = ("cli", "report")  # the command line and the report stand above everything
 
 
 def imports(path):

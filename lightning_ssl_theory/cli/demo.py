@@ -15,14 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightning_ssl_theory import callbacks
+from lightning_ssl_theory.cli.run_folder import finish_loggers, free_folder, run_callbacks, run_loggers
+from lightning_ssl_theory.cli.wandb_run import WandbMode
 from lightning_ssl_theory.data import DigitsDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.modules import ContrastiveSSL, OrthogonalSSL
 from lightning_ssl_theory.networks import MLP, SmallConvNet
 from lightning_ssl_theory.report import read_run, results_table, write_report
 from lightning_ssl_theory.report.write import REPORT_FILE
-from lightning_ssl_theory.run_start import finish_loggers, free_folder, run_callbacks, run_loggers
-from lightning_ssl_theory.wandb_logging import WandbMode
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 

@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgre
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lightning_ssl_theory.cli.wandb_run import WandbMode, wandb_logger
 from lightning_ssl_theory.report import RunReport
 from lightning_ssl_theory.report.run_folder import METRICS_FILE, RunFolderError
-from lightning_ssl_theory.wandb_logging import WandbMode, wandb_logger
 
 
 def free_folder(output_dir: Path | str, name: str) -> Path:

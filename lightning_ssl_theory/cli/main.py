@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from lightning_ssl_theory.bad_input import PROGRAM, exit_on_bad_input, fail, nearest
+from lightning_ssl_theory.cli.refusals import PROGRAM, exit_on_bad_input, fail, nearest
 
 _COMMANDS = {
     "demo": "train three small models on handwritten digits, watched by all diagnostics: two minutes, no download",
@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str], *, is_own: bool) -> None:
     if arguments and arguments[0] in _TRAINING:
         # LightningCLI has a parser of its own
-        from lightning_ssl_theory.run_trainer import run_training
+        from lightning_ssl_theory.cli.fit import run_training
 
         run_training(None if is_own else arguments)
         return
@@ -62,7 +62,7 @@ def _run(arguments: list[str], *, is_own: bool) -> None:
 
         print(f"Report: {write_report(options.folder, options.output)}")
         return
-    from lightning_ssl_theory.demo import run_demo
+    from lightning_ssl_theory.cli.demo import run_demo
 
     run_demo(
         name=options.name,

@@ -18,17 +18,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
-from lightning_ssl_theory.bad_input import fail
-from lightning_ssl_theory.config_errors import explain, refused_by_class
-from lightning_ssl_theory.report import read_run, results_table, write_report
-from lightning_ssl_theory.run_start import (
+from lightning_ssl_theory.cli.refusals import explain, fail, refused_by_class
+from lightning_ssl_theory.cli.run_folder import (
     continue_metrics,
     finish_loggers,
     free_folder,
     run_callbacks,
     run_loggers,
 )
-from lightning_ssl_theory.wandb_logging import WandbMode
+from lightning_ssl_theory.cli.wandb_run import WandbMode
+from lightning_ssl_theory.report import read_run, results_table, write_report
 
 _YAML_MODE = "yaml_with_short_names"
 # what YAML may call by its bare name, also where another library has a class of the same name

@@ -1,24 +1,27 @@
-"""Why a configuration was refused, in one sentence with near valid names.
+"""Bad input at the command line: one sentence on what was expected and found, with near valid names; exit code 2.
 
-jsonargparse's own messages name the key, but seldom what it could have been.
+jsonargparse's own messages name the key, but seldom what it could have been. torch and Lightning are imported where
+a configuration is explained, so that help and errors come at once.
 """
 
+import difflib
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from traceback import walk_tb
+from typing import Any, NoReturn
 
 import yaml  # type: ignore[import-untyped]
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_ssl_theory.bad_input import nearest
-
+PROGRAM = "lightning-ssl-theory"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# in a checkout `callbacks/` lies beside the package
+_OWN_FOLDERS = (_PACKAGE, _PACKAGE.parent / "callbacks")
 # jsonargparse 4.39 to 4.53 say it in different words
 _UNKNOWN_KEY = re.compile(
     r"[Oo]ption '([^']+)' is not accepted|not accept (?:option|nested key) '([^']+)'|arguments: (-\S+)|"
@@ -29,8 +32,63 @@ _MISSING_FILE = re.compile(r"File does not exist: '?([^'\n]+)'?")
 _WRONG_VALUE = re.compile(r'Parser key "([^"]+)":.*(?:Given value|Got value): (.+)', re.DOTALL)
 _MISSING_KEYS = re.compile(r"arguments are required: (.+)|(?:Key|Option) ['\"](\S+)['\"] is required")
 _REFUSED_BY_CLASS = re.compile(r"^ *- (Expected (?!an? <class|a dot import path|an? <).+)$", re.MULTILINE)
-_NAMED_BASES = (Callback, LightningDataModule, LightningModule, Logger, LRScheduler, Optimizer)
 _MAX_LENGTH = 400
+
+
+def fail(sentence: str) -> NoReturn:
+    """Print a sentence to stderr and exit with code 2.
+
+    Args:
+        sentence: What was expected, what was found, what to do.
+
+    Raises:
+        SystemExit: Always.
+    """
+    print(f"{PROGRAM}: {' '.join(sentence.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the valid names that look like it.
+
+    Args:
+        name: What was found.
+        candidates: The valid names.
+
+    Returns:
+        Up to three of them, nearest first, or all of them where none is near and they are few.
+
+    Example:
+        >>> nearest("widht", ["width", "depth", "height"])
+        "the nearest are 'width', 'height'"
+    """
+    valid = sorted(set(candidates))
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    if not near and len(valid) > 12:
+        near = difflib.get_close_matches(name, valid, n=3, cutoff=0.0)
+    if near:
+        return f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(map(repr, near))}"
+    return f"choose from {', '.join(map(repr, valid))}" if valid else "leave it out"
+
+
+@contextmanager
+def exit_on_bad_input() -> Iterator[None]:
+    """Turn an error that this library raised about its input into one sentence and exit code 2.
+
+    Errors raised anywhere else keep their traceback: they are not about input that we know of.
+
+    Raises:
+        ValueError: As any TypeError and OSError, when it was raised elsewhere.
+        TypeError: See above.
+        OSError: See above.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        own = next(filter(_is_own, _chain(error)), None)
+        if own is None:
+            raise
+        fail(str(own))
 
 
 def explain(
@@ -76,6 +134,20 @@ def refused_by_class(message: str) -> str | None:
     return match[1] if match else None
 
 
+# The error and those it was raised from: jsonargparse wraps what a constructor says.
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_own(error: BaseException) -> bool:
+    frames = list(walk_tb(error.__traceback__))
+    raised_in = Path(frames[-1][0].f_code.co_filename).resolve() if frames else Path()
+    is_input = isinstance(error, ValueError | TypeError | OSError)
+    return is_input and any(folder in raised_in.parents for folder in _OWN_FOLDERS)
+
+
 def _missing_file(path: Path) -> str:
     siblings = [near.name for near in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
     hint = nearest(path.name, siblings) if siblings else "pass a path to an existing file"
@@ -97,6 +169,8 @@ def _unknown_key(
     if first not in keys:
         return f"Expected a key of the configuration, got {first!r}; {nearest(first, keys)}."
     if first == "trainer":
+        from lightning.pytorch import Trainer
+
         return f"Expected a parameter of the Trainer, got {last!r}; {nearest(last, _parameters(Trainer))}."
     classes = filter(None, map(_class, short_names.values()))
     valid = {parameter for found in classes for parameter in _parameters(found)}
@@ -160,8 +234,7 @@ def _classes_in(settings: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _class(path: str) -> type | None:
     module, _, name = path.rpartition(".")
     if not module:
-        named = (found for base in _NAMED_BASES for found in _subclasses(base) if found.__name__ == name)
-        return next(named, None)
+        return next((found for found in _loaded_classes() if found.__name__ == name), None)
     try:
         found = getattr(import_module(module), name, None)
     except ImportError:
@@ -177,6 +250,17 @@ def _parameters(found: type) -> Iterator[str]:
             return
 
 
+# What a configuration may call by its bare name, as far as it is imported.
+def _loaded_classes() -> Iterator[type]:
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule
+    from lightning.pytorch.loggers import Logger
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    for base in (Callback, LightningDataModule, LightningModule, Logger, LRScheduler, Optimizer):
+        yield from _subclasses(base)
+
+
 def _subclasses(base: type) -> Iterator[type]:
     children: list[type] = base.__subclasses__()
     for child in children:
@@ -185,5 +269,5 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def _class_names(short_names: dict[str, str]) -> set[str]:
-    loaded = {found.__name__ for base in _NAMED_BASES for found in _subclasses(base)}
+    loaded = {found.__name__ for found in _loaded_classes()}
     return set(short_names) | {name for name in loaded if not name.startswith("_")}

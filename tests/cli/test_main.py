@@ -1,0 +1,81 @@
+"""Help, the subcommands' own options, and one sentence with exit code 2 for bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from report.synthetic_run import write_run
+
+from cli.command_line import DIGITS, QUIET, failure
+from lightning_ssl_theory.cli import main
+from lightning_ssl_theory.cli.refusals import exit_on_bad_input
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_every_command(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("demo", "fit", "validate", "test", "report"):
+        assert f"\n    {command} " in text
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys\n"
+        "from lightning_ssl_theory.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'lightning', 'wandb', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_installed_module_runs_as_a_process(tmp_path):
+    folder = write_run(tmp_path / "run", num_looks=3)
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_ssl_theory", "report", folder], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Report: {folder / 'report.html'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["repot"], "Expected a command, got 'repot'; the nearest is 'report'."),
+        (["demo", "--nam=x"], "Expected an option of `lightning-ssl-theory demo`, got '--nam'; the nearest are '--name'"),
+        (["demo", "--wandb", "yes"], "argument --wandb: invalid choice: 'yes'"),
+        (["demo", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["report"], "the following arguments are required: folder"),
+        (["report", "nowhere"], "Expected a run folder at `nowhere`, found nothing;"),
+        (["report", "."], "to hold a metrics.csv, found none;"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(arguments, sentence, capsys):
+    assert sentence in failure(capsys, *arguments)
+
+
+def test_report_that_cannot_be_written(capsys):
+    write_run(Path("run"), num_looks=2)
+    Path("file").write_text("")
+    assert "Expected to be able to write `file/r.html`" in failure(
+        capsys, "report", "run", "--output", "file/r.html"
+    )
+
+
+@pytest.mark.parametrize("command", ["demo", "fit"])
+def test_run_folder_that_cannot_be_made(command, capsys):
+    Path("file").write_text("")
+    arguments = {
+        "demo": ["demo", "--quick", "--output-dir", "file"],
+        "fit": ["fit", "--config", DIGITS, "--output_dir", "file", *QUIET],
+    }
+    assert "Expected to be able to make the run folder `file/" in failure(capsys, *arguments[command])
+
+
+def test_only_errors_of_our_own_become_a_sentence():
+    with pytest.raises(ValueError, match="not ours"), exit_on_bad_input():
+        raise ValueError("not ours")

@@ -1,0 +1,56 @@
+"""Weights & Biases: never a question, never a lost run, nothing changed in the environment."""
+
+import os
+import time
+
+import pytest
+
+from lightning_ssl_theory.cli import wandb_run
+from lightning_ssl_theory.cli.run_folder import finish_loggers, run_loggers
+
+
+@pytest.fixture(autouse=True)
+def _nobody_logged_in(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "NETRC", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_wandb_without_a_login_stays_offline_and_keeps_the_data(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    loggers = run_loggers(tmp_path / "run", "online")
+    shown = capsys.readouterr().out
+    assert "Weights & Biases is not online: nobody is logged in (`wandb login`); the run is kept in" in shown
+    loggers[1].log_metrics({"a": 1.0}, step=0)
+    finish_loggers(loggers, is_success=True)
+    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    until = time.monotonic() + 30
+    while b"trainer/global_step" not in file.read_bytes():  # wandb's own process writes it
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_wandb_out_of_reach_stays_offline(tmp_path, capsys, monkeypatch):
+    import wandb
+
+    def refuse(mode, *rest):
+        if mode == "online":
+            raise wandb.errors.CommError("no answer.\nafter 20 s")
+        return "offline run"
+
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setattr(wandb_run, "_init", refuse)
+    assert wandb_run.wandb_logger("online", name="n", save_dir=tmp_path)._experiment == "offline run"
+    assert "is not online: no answer; the run is kept in" in capsys.readouterr().out
+
+
+def test_credentials_are_found_where_wandb_looks(tmp_path, monkeypatch):
+    assert not wandb_run._has_credentials()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_run._has_credentials()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
+    assert not wandb_run._has_credentials()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert wandb_run._has_credentials()
