@@ -1,14 +1,26 @@
 """What every test starts from."""
 
+import os
+
+import hypothesis
 import pytest
-import torch
 
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
+# the tensors are tiny, and there is a test on every core: threads would only wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# how long an example takes says what else the machine does
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for one another
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """Collectives on two and three ranks with different data and uneven rows, and the identity on one."""
 
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -133,6 +134,15 @@ def _environment(rank_: int, world_size_: int, names: list[str]) -> list[str]:
     return [os.environ[name] for name in names]
 
 
+def _can_take_port(rank_: int, world_size_: int) -> bool:
+    with socket.socket() as other:
+        try:
+            other.bind((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+        except OSError:
+            return False
+        return True
+
+
 def _dies(rank_: int, world_size_: int) -> None:
     if rank_ == 1:
         os._exit(3)
@@ -150,6 +160,11 @@ def test_harness_sets_what_torchrun_sets() -> None:
     assert run_ranks(_environment, 2, names, init=False) == [
         [str(i), str(i), "2", "2", "127.0.0.1"] for i in (0, 1)
     ]
+
+
+@pytest.mark.ddp
+def test_harness_keeps_its_port_from_the_first_moment() -> None:
+    assert run_ranks(_can_take_port, 2, init=False) == [False, False]
 
 
 @pytest.mark.ddp

@@ -3,12 +3,13 @@
 import multiprocessing as mp
 import os
 import pickle
-import socket
 import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from torch.distributed import TCPStore
 
 _PRELOAD = ["torch", "lightning.pytorch", "torchmetrics"]
 
@@ -38,12 +39,16 @@ def run_ranks(
     """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    payload, port = pickle.dumps((function, args)), _free_port()
+    # the store lives here, as torchrun's does: no other run can take its port, and no rank has to stay for the others
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    payload = pickle.dumps((function, args))
     receivers, processes = {}, []
     try:
         for rank in range(world_size):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(sender, rank, world_size, port, init, payload))
+            process = context.Process(
+                target=_child, args=(sender, rank, world_size, store.port, init, payload)
+            )
             process.start()
             sender.close()  # so that the pipe ends when the child does
             receivers[receiver] = rank
@@ -87,6 +92,8 @@ def _child(sender: Connection, rank: int, world_size: int, port: int, init: bool
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="tests",
+        TORCHELASTIC_RESTART_COUNT="0",
+        TORCHELASTIC_USE_AGENT_STORE="True",
     )
     import torch
 
@@ -103,9 +110,3 @@ def _child(sender: Connection, rank: int, world_size: int, port: int, init: bool
     sender.close()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
