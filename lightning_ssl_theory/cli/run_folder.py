@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lightning_ssl_theory.cli.wandb_run import WandbMode, wandb_logger
 from lightning_ssl_theory.report import RunReport
-from lightning_ssl_theory.report.run_folder import METRICS_FILE, RunFolderError
+from lightning_ssl_theory.report.logged_run import METRICS_FILE, RunFolderError
 
 
 def free_folder(output_dir: Path | str, name: str) -> Path:

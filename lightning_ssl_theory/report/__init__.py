@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.keys import keys_as_markdown
+from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
 from lightning_ssl_theory.report.page import render_report
 from lightning_ssl_theory.report.reproduction import Reproduction, Verdict
 from lightning_ssl_theory.report.results_table import results_table
-from lightning_ssl_theory.report.run_folder import RunFolderError, read_run
 from lightning_ssl_theory.report.trials import run_trials
 from lightning_ssl_theory.report.write import write_report
 

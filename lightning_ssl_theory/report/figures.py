@@ -9,7 +9,7 @@ from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.chart import Line, line_chart
 from lightning_ssl_theory.report.filters import Filters
 from lightning_ssl_theory.report.keys import QUANTITIES, Key, Quantity, parse_key
-from lightning_ssl_theory.report.run_folder import Run, Series
+from lightning_ssl_theory.report.logged_run import Run, Series
 
 
 def section_figures(run: Run, name: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lightning_ssl_theory.report.axis import number_text
-from lightning_ssl_theory.report.run_folder import Run, Series
+from lightning_ssl_theory.report.logged_run import Run, Series
 
 _Reduction = Literal["each", "mean", "max"]
 

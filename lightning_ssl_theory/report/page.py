@@ -16,7 +16,7 @@ from lightning_ssl_theory.report.figures import (
 from lightning_ssl_theory.report.filters import first_layer_eigenvectors, first_layer_filters
 from lightning_ssl_theory.report.highlights import TITLES, highlights
 from lightning_ssl_theory.report.keys import SECTIONS
-from lightning_ssl_theory.report.run_folder import Run
+from lightning_ssl_theory.report.logged_run import Run
 from lightning_ssl_theory.report.style import SCRIPT, STYLE
 
 _COMPARED = (

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from lightning_ssl_theory.report.highlights import Highlight, highlights
-from lightning_ssl_theory.report.run_folder import Run
+from lightning_ssl_theory.report.logged_run import Run
 
 
 def results_table(runs: Sequence[Run]) -> Table:

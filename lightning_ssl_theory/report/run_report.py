@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_ssl_theory.report.run_folder import RUN_FILE
+from lightning_ssl_theory.report.logged_run import RUN_FILE
 from lightning_ssl_theory.report.write import write_report
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
 from lightning_ssl_theory.report.page import render_report
-from lightning_ssl_theory.report.run_folder import RunFolderError, read_run
 
 REPORT_FILE = "report.html"
 

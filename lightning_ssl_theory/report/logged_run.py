@@ -1,4 +1,4 @@
-"""A run folder, read back: metrics.csv, the settings, run.json and the runs it contains."""
+"""A logged run, read back from its folder: metrics.csv, the settings, run.json and the runs it contains."""
 
 from __future__ import annotations
 
