@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.constrained_sgd import ConstrainedSGD, Constraint
 from lightning_ssl_theory.flows import (
     Eigenbasis,
     canonical_closed_form,
@@ -24,6 +23,8 @@ from lightning_ssl_theory.flows import (
     trace_matrix,
 )
 from lightning_ssl_theory.losses import TraceLoss
+from lightning_ssl_theory.manifolds import ConstrainedSGD
+from lightning_ssl_theory.manifolds.constrained_sgd import Constraint
 from lightning_ssl_theory.networks import TwoLayerNetwork
 
 WIDTHS, NUM_FEATURES, NUM_OUTPUTS, NUM_SAMPLES = (1000, 2000, 5000, 10000), 784, 2, 400

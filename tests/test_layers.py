@@ -13,7 +13,7 @@ PURE = [
     "probes",
     "networks",
     "flows",
-    "manifolds.py",
+    "manifolds",
     "distributed.py",
     "tracing",
     "dictionaries.py",

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.constrained_sgd import ConstrainedSGD
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.trace import TraceLoss
+from lightning_ssl_theory.manifolds import ConstrainedSGD
 from lightning_ssl_theory.modules.orthogonal_constraint import (
     OrthogonalConstraint,
     OrthogonalMap,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrizations
 
-from lightning_ssl_theory.constrained_sgd import Constraint
+from lightning_ssl_theory.manifolds.constrained_sgd import Constraint
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
 OrthogonalConstraint = Literal[

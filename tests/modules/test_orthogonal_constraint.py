@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from lightning_ssl_theory.constrained_sgd import ConstrainedSGD
 from lightning_ssl_theory.flows import canonical_flow, eigenbasis, stiefel_flow, trace_matrix
 from lightning_ssl_theory.losses import TraceLoss
-from lightning_ssl_theory.manifolds import orthogonality_drift
+from lightning_ssl_theory.manifolds import ConstrainedSGD, orthogonality_drift
 from lightning_ssl_theory.modules import OrthogonalSSL
 from lightning_ssl_theory.modules.orthogonal_constraint import (
     optimizer_constraint,

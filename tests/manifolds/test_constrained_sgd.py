@@ -7,9 +7,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.constrained_sgd import ConstrainedSGD, check_constraint
 from lightning_ssl_theory.losses.trace import TraceLoss
-from lightning_ssl_theory.manifolds import orthogonality_drift
+from lightning_ssl_theory.manifolds import ConstrainedSGD, check_constraint, orthogonality_drift
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
 CONSTRAINED = ["grassmann", "stiefel", "polar"]

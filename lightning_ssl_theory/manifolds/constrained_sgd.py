@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.manifolds import (
+from lightning_ssl_theory.manifolds.orthonormal_columns import (
     grassmann_tangent,
     polar_retraction,
     qr_retraction,
