@@ -16,7 +16,7 @@ PURE = [
     "manifolds",
     "distributed.py",
     "tracing",
-    "dictionaries.py",
+    "sparse_coding",
 ]
 FORBIDDEN = {
     **dict.fromkeys(

@@ -15,20 +15,20 @@ from lightning_ssl_theory.data.latent_tree_sampler import (
 from lightning_ssl_theory.data.multi_view import MultiViewDataset
 from lightning_ssl_theory.data.random_mask import random_mask
 from lightning_ssl_theory.data.sparse_coding import SparseCodingDataModule
-from lightning_ssl_theory.data.sparse_coding_bounds import (
-    bayes_r2,
-    best_soft_threshold,
-    linear_r2,
-    soft_threshold_r2,
-)
 from lightning_ssl_theory.data.sparse_coding_samples import (
     SparseCodingSamples,
     random_task,
     sparse_coding_samples,
     task_labels,
-    theorem_law,
 )
 from lightning_ssl_theory.data.views import clean_image, random_view
+from lightning_ssl_theory.sparse_coding import (
+    bayes_r2,
+    best_soft_threshold,
+    linear_r2,
+    soft_threshold_r2,
+    theorem_law,
+)
 
 __all__ = [
     "DigitsDataModule",

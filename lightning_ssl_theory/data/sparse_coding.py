@@ -15,13 +15,11 @@ from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_
 from lightning_ssl_theory.data.random_mask import random_mask
 from lightning_ssl_theory.data.sparse_coding_samples import (
     SparseCodingSamples,
-    check_law,
     draw_samples,
     random_task,
     task_labels,
-    theorem_law,
 )
-from lightning_ssl_theory.dictionaries import check_dictionary, random_dictionary
+from lightning_ssl_theory.sparse_coding import check_dictionary, check_law, random_dictionary, theorem_law
 
 # Streams of draws that no training block has: its seeds end in (epoch, block), these in (0, 0, stream).
 _DICTIONARY, _TASK, _HELD_OUT, _PROBE = 1, 2, 3, 4

@@ -1,5 +1,8 @@
 """The exact learning dynamics of orthogonality-constrained linear representations: ODEs without a network."""
 
+from importlib import import_module
+from typing import Any
+
 from lightning_ssl_theory.flows.canonical import canonical_closed_form, canonical_flow, canonical_velocity
 from lightning_ssl_theory.flows.closed_form import closed_form_flow, limit_point
 from lightning_ssl_theory.flows.discrete import discrete_flow
@@ -8,19 +11,11 @@ from lightning_ssl_theory.flows.grassmann import grassmann_flow, grassmann_veloc
 from lightning_ssl_theory.flows.leading_time import leading_time
 from lightning_ssl_theory.flows.oja import oja_flow
 from lightning_ssl_theory.flows.predictions import flow_loss, flow_outputs
-from lightning_ssl_theory.flows.sparse_coding_norms import (
-    GrowthRates,
-    growth_rates,
-    largest_dense_growth,
-    minibatch_floor,
-    stage_one_norms,
-)
 from lightning_ssl_theory.flows.stiefel import stiefel_flow, stiefel_velocity
 from lightning_ssl_theory.flows.trace_matrix import Eigenbasis, eigenbasis, trace_matrix
 
 __all__ = [
     "Eigenbasis",
-    "GrowthRates",
     "canonical_closed_form",
     "canonical_flow",
     "canonical_velocity",
@@ -33,15 +28,20 @@ __all__ = [
     "flow_outputs",
     "grassmann_flow",
     "grassmann_velocity",
-    "growth_rates",
-    "largest_dense_growth",
     "leading_time",
     "limit_point",
-    "minibatch_floor",
     "oja_flow",
     "stable_point",
-    "stage_one_norms",
     "stiefel_flow",
     "stiefel_velocity",
     "trace_matrix",
 ]
+
+_MOVED = {"GrowthRates", "growth_rates", "largest_dense_growth", "minibatch_floor", "stage_one_norms"}
+
+
+def __getattr__(name: str) -> Any:
+    """Find the names that stood here before `sparse_coding` was a room, on first use: flows do not import it."""
+    if name in _MOVED:
+        return getattr(import_module("lightning_ssl_theory.sparse_coding"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
-from lightning_ssl_theory.dictionaries import check_dictionary
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import check_any_sample, to_float64
+from lightning_ssl_theory.sparse_coding import check_dictionary
 
 _TINY = torch.finfo(torch.float64).tiny
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_ssl_theory.data import random_task, sparse_coding_samples, task_labels, theorem_law
-from lightning_ssl_theory.dictionaries import random_dictionary
+from lightning_ssl_theory.data import random_task, sparse_coding_samples, task_labels
+from lightning_ssl_theory.sparse_coding import random_dictionary
 
 NUM_SAMPLES, PROBABILITY, NOISE_STD = 40_000, 0.3, 0.5
 
@@ -85,18 +85,6 @@ def test_rejected(arguments, message):
     law = {"dictionary": torch.eye(3), "num_samples": 2, "probability": 0.5, "noise_std": 1.0} | arguments
     with pytest.raises(ValueError, match=message):
         sparse_coding_samples(**law)
-
-
-def test_law_of_the_theorem():
-    for num_atoms in (3, 32, 4096):
-        probability, noise_std = theorem_law(num_atoms)
-        assert probability == pytest.approx(math.log(math.log(num_atoms)) / num_atoms)
-        assert noise_std**2 == pytest.approx(math.sqrt(math.log(num_atoms)) / num_atoms)
-        assert noise_std**2 >= probability
-    with pytest.raises(
-        ValueError, match="Expected at least 3 atoms for the theorem's p = log log d / d, got 2"
-    ):
-        theorem_law(2)
 
 
 def test_tasks():

@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_ssl_theory.data import random_mask, sparse_coding_samples, theorem_law
-from lightning_ssl_theory.dictionaries import random_dictionary
-from lightning_ssl_theory.flows import growth_rates, largest_dense_growth, minibatch_floor, stage_one_norms
+from lightning_ssl_theory.data import random_mask, sparse_coding_samples
 from lightning_ssl_theory.losses import StopGradientInfoNCELoss
+from lightning_ssl_theory.sparse_coding import (
+    growth_rates,
+    largest_dense_growth,
+    minibatch_floor,
+    random_dictionary,
+    stage_one_norms,
+    theorem_law,
+)
 
 SIZES = {"num_features": 64, "num_atoms": 8}
 LAW = {"probability": 0.15, "noise_std": 0.35}

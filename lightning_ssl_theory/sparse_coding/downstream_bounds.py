@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from lightning_ssl_theory.data.sparse_coding_samples import check_law
+from lightning_ssl_theory.sparse_coding.law import check_law
 
 
 def linear_r2(probability: float, noise_std: float) -> float:

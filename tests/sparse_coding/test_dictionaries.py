@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_ssl_theory.dictionaries import check_dictionary, random_dictionary
+from lightning_ssl_theory.sparse_coding import check_dictionary, random_dictionary
 
 
 def seeded(seed=0):

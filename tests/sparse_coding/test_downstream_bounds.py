@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from lightning_ssl_theory.data import (
+from lightning_ssl_theory.data import sparse_coding_samples
+from lightning_ssl_theory.sparse_coding import (
     bayes_r2,
     best_soft_threshold,
     linear_r2,
     soft_threshold_r2,
-    sparse_coding_samples,
     theorem_law,
 )
 
