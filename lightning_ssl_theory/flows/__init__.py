@@ -3,15 +3,19 @@
 from importlib import import_module
 from typing import Any
 
-from lightning_ssl_theory.flows.canonical import canonical_closed_form, canonical_flow, canonical_velocity
-from lightning_ssl_theory.flows.closed_form import closed_form_flow, limit_point
-from lightning_ssl_theory.flows.discrete import discrete_flow
+from lightning_ssl_theory.flows.closed_form import closed_form_flow, leading_time, limit_point
 from lightning_ssl_theory.flows.fixed_points import fixed_point_rates, fixed_points, stable_point
-from lightning_ssl_theory.flows.grassmann import grassmann_flow, grassmann_velocity
-from lightning_ssl_theory.flows.leading_time import leading_time
-from lightning_ssl_theory.flows.oja import oja_flow
+from lightning_ssl_theory.flows.oja import canonical_closed_form, oja_flow
 from lightning_ssl_theory.flows.predictions import flow_loss, flow_outputs
-from lightning_ssl_theory.flows.stiefel import stiefel_flow, stiefel_velocity
+from lightning_ssl_theory.flows.reduced_flows import (
+    canonical_flow,
+    canonical_velocity,
+    discrete_flow,
+    grassmann_flow,
+    grassmann_velocity,
+    stiefel_flow,
+    stiefel_velocity,
+)
 from lightning_ssl_theory.flows.trace_matrix import Eigenbasis, eigenbasis, trace_matrix
 
 __all__ = [

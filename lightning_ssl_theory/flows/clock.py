@@ -24,18 +24,20 @@ _BLOCK = 1 << 15  # numbers held at once: they stay in the cache
 
 
 class Line(NamedTuple):
-    """One output in the eigenbasis, in logarithms."""
+    """One output in the eigenbasis, in logarithms: exponents beside the lowest, so that they cancel at no time."""
 
     log_weights: Array
     """log q0_k^2, shape (d,)."""
-    eigenvalues: Array
-    """Shape (d,)."""
+    heights: Array
+    """lambda_k - m >= 0, m the lowest eigenvalue that q0 has a component on, shape (d,)."""
+    lowest: float
+    """m."""
     log_gap: float
     """log(4 (1 - ||q0||^2)); -inf on the sphere."""
 
     def log_mass(self, theta: Array) -> Array:
-        """Log of sum_k q0_k^2 exp(-4 theta lambda_k): (n,) to (n,)."""
-        weights, rates = torch.from_numpy(self.log_weights), torch.from_numpy(-4 * self.eigenvalues)
+        """Log of sum_k q0_k^2 exp(-4 theta (lambda_k - m)): (n,) to (n,)."""
+        weights, rates = torch.from_numpy(self.log_weights), torch.from_numpy(-4 * self.heights)
         found = []
         for part in torch.from_numpy(theta).split(max(1, _BLOCK // len(rates))):
             exponents = torch.addcmul(weights, part[:, None], rates)
@@ -44,13 +46,14 @@ class Line(NamedTuple):
             found.append(largest + exponents.sub_(largest[:, None]).exp_().sum(1).log())
         return torch.cat(found).numpy()
 
-    def log_square(self, log_mass: Array) -> Array:
+    def log_square(self, theta: Array, log_mass: Array) -> Array:
         """Log of ||q||^2, from the log mass at the same theta."""
-        return np.log(2) - np.logaddexp(0, np.logaddexp(0, self.log_gap - 2 * log_mass) / 2)
+        log_ratio = self.log_gap - 2 * log_mass + 8 * theta * self.lowest
+        return np.log(2) - np.logaddexp(0, np.logaddexp(0, log_ratio) / 2)
 
     def slowness(self, theta: Array) -> Array:
         """The slope dt / dtheta = 1 / (2 - u): (n,) to (n,)."""
-        return 1 / (2 - np.exp(self.log_square(self.log_mass(theta))))
+        return 1 / (2 - np.exp(self.log_square(theta, self.log_mass(theta))))
 
 
 class Clock:
@@ -63,7 +66,7 @@ class Clock:
 
     def __init__(self, line: Line, end: float) -> None:
         # over one first panel the fastest exponential changes by e^32, unless there would be too many
-        speed = 8 * float(np.abs(line.eigenvalues[np.isfinite(line.log_weights)]).max(initial=0.0))
+        speed = 8 * max(abs(line.lowest), float(line.heights.max()))
         num_panels = int(np.clip(np.ceil(end * speed / 32), 1, _MOST_FIRST_PANELS))
         self._edges, coefficients = _resolved(line.slowness, np.linspace(0, end, num_panels + 1))
         widths = np.diff(self._edges)

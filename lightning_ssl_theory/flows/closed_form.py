@@ -1,13 +1,12 @@
-r"""The Grassmann flow with one output, in closed form up to one quadrature, and where it ends (Theorem 3)."""
+r"""The Grassmann flow with one output: in closed form up to one quadrature, its time to turn, its end (Theorem 3)."""
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from lightning_ssl_theory.flows.clock import Clock, Line
-from lightning_ssl_theory.flows.problem import checked_problem, checked_start
-
-_ON_SPHERE = 1e-14  # 1 - ||q0||^2 below it is rounding of a unit vector
+from lightning_ssl_theory.flows.problem import ON_SPHERE, checked_problem, checked_start
 
 
 def closed_form_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ def closed_form_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         [[0.6, 0.6], [1.0, 0.0]]
     """
     problem = checked_problem(q0, eigenvalues, times)
-    check_one_output(problem.q0)
+    _check_one_output(problem.q0)
     spectrum, moments = problem.eigenvalues.numpy(), problem.times.numpy()
     rows = problem.q0.flatten(0, -2).numpy()
     paths = np.stack([_path(row, spectrum, moments) for row in rows])
@@ -83,12 +82,12 @@ def limit_point(q0: Tensor, eigenvalues: Tensor) -> Tensor:
         [[0.0, 0.0]]
     """
     start, spectrum = checked_start(q0, eigenvalues)
-    check_one_output(start)
+    _check_one_output(start)
     rows = start.flatten(0, -2)
     lowest = spectrum.expand_as(rows).where(rows != 0, torch.inf).min(-1, keepdim=True).values
     part = rows.where(spectrum == lowest, 0)
     mass, gap = part.square().sum(-1, keepdim=True), 1 - rows.square().sum(-1, keepdim=True)
-    gap = gap.where(gap > _ON_SPHERE, 0)
+    gap = gap.where(gap > ON_SPHERE, 0)
     # m = 0 is the general case: the other two are its limits of large and of vanishing mass
     square = 2 * mass / (mass + (mass.square() + 4 * gap).sqrt())
     square = square.where(lowest <= 0, gap.eq(0).double()).where(lowest >= 0, 1.0)
@@ -96,15 +95,41 @@ def limit_point(q0: Tensor, eigenvalues: Tensor) -> Tensor:
     return limit.view(start.shape).to(q0.device)
 
 
-def check_one_output(q0: Tensor) -> None:
-    r"""Raise unless there is one output.
+def leading_time(q0: Tensor, eigenvalues: Tensor, *, cosine: float = 0.99) -> Tensor:
+    r"""First time at which the Grassmann flow is within an angle of the lowest eigenspace.
+
+    The angle falls monotonically: in the clock's own time,
+    :math:`\cos^2 = \|P q_0\|^2 / \sum_k q_{0k}^2 e^{-4\theta(\lambda_k - \lambda_1)}`.
 
     Args:
-        q0: Shape (\*, z, d).
+        q0: W_2^T W_1 V at t = 0, shape (\*, 1, d), norm at most 1.
+        eigenvalues: Of C, shape (d,); those exactly equal to the smallest span its eigenspace.
+        cosine: Of the largest angle, in (0, 1).
+
+    Returns:
+        Shape (\*), float64: sums of learning rates; 0 where q0 is there already, infinite where it is orthogonal to
+        the eigenspace, which the flow then never sees.
 
     Raises:
-        ValueError: If z is not 1.
+        TypeError: If an argument is no tensor.
+        ValueError: If `cosine` is out of range, there is more than one output, a shape does not fit, or the norm of
+            q0 exceeds 1.
+
+    Example:
+        >>> q0 = torch.tensor([[0.6, 0.8]])  # on the sphere theta = t: log(tan(a0) / tan(a)) = 2 t (1 + 1)
+        >>> round(leading_time(q0, torch.tensor([-1.0, 1.0]), cosine=0.8).item(), 6)
+        0.143841
     """
+    if not 0 < cosine < 1:
+        raise ValueError(f"Expected `cosine` in (0, 1), got {cosine}; 0.99 is an angle of 8 degrees.")
+    start, spectrum = checked_start(q0, eigenvalues)
+    _check_one_output(start)
+    rows = start.flatten(0, -2).numpy()
+    found = [_time(row, spectrum.numpy(), cosine) for row in rows]
+    return torch.tensor(found, dtype=torch.float64).view(start.shape[:-2]).to(q0.device)
+
+
+def _check_one_output(q0: Tensor) -> None:
     if q0.shape[-2] != 1:
         raise ValueError(
             f"Expected `q0` with one output, shape (*, 1, d), got {tuple(q0.shape)}; "
@@ -112,29 +137,44 @@ def check_one_output(q0: Tensor) -> None:
         )
 
 
-def line_of(row: np.ndarray, eigenvalues: np.ndarray) -> Line:
-    """One output in logarithms.
-
-    Args:
-        row: q0, shape (d,), not zero.
-        eigenvalues: Shape (d,).
-
-    Returns:
-        The line.
-    """
+# One output that is not zero, in logarithms.
+def _line_of(row: np.ndarray, eigenvalues: np.ndarray) -> Line:
     gap = 1 - float(row @ row)
     with np.errstate(divide="ignore"):
-        log_gap = float(np.log(4 * gap)) if gap > _ON_SPHERE else -np.inf
-        return Line(2 * np.log(np.abs(row)), eigenvalues, log_gap)
+        log_gap = float(np.log(4 * gap)) if gap > ON_SPHERE else -np.inf
+        lowest = eigenvalues[row != 0].min()
+        heights = (eigenvalues - lowest).clip(min=0)  # of columns that are zero it does not matter
+        return Line(2 * np.log(np.abs(row)), heights, float(lowest), log_gap)
 
 
 def _path(row: np.ndarray, eigenvalues: np.ndarray, times: np.ndarray) -> np.ndarray:
     end = 2 * times.max(initial=0.0)
     if not row.any() or end == 0:
         return np.tile(row, (len(times), 1))
-    line = line_of(row, eigenvalues)
+    line = _line_of(row, eigenvalues)
     theta = Clock(line, end).theta(times)
     log_mass = line.log_mass(theta)
-    log_square = line.log_weights - 4 * theta[:, None] * eigenvalues - log_mass[:, None]
-    log_square += line.log_square(log_mass)[:, None]
+    log_square = line.log_weights - 4 * theta[:, None] * line.heights - log_mass[:, None]
+    log_square += line.log_square(theta, log_mass)[:, None]
     return np.sign(row) * np.exp(log_square / 2)
+
+
+def _time(row: np.ndarray, eigenvalues: np.ndarray, cosine: float) -> float:
+    is_lowest = eigenvalues == eigenvalues.min()
+    own, others = row[is_lowest], row[~is_lowest]
+    if not own.any():
+        return np.inf
+    # log tan^2 of the angle at theta, minus that of the largest angle: falls with theta, at least at rate 4 gap
+    rates = 4 * (eigenvalues[~is_lowest] - eigenvalues.min())
+    goal = 2 * np.log(np.linalg.norm(own)) + np.log(1 / cosine**2 - 1)
+    weights = 2 * np.log(np.abs(others[others != 0]))
+    rates = rates[others != 0]
+
+    def excess(theta: float) -> float:
+        return float(np.logaddexp.reduce(weights - rates * theta)) - goal
+
+    if not len(weights) or excess(0.0) <= 0:
+        return 0.0
+    end = excess(0.0) / rates.min()
+    theta = brentq(excess, 0.0, end, xtol=1e-13 * end, rtol=1e-14)
+    return float(Clock(_line_of(row, eigenvalues), theta).time(np.array([theta]))[0])

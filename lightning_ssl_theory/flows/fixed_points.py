@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
-from lightning_ssl_theory.flows.oja import OJA_RATES, FlowName
+from lightning_ssl_theory.flows.reduced_flows import OJA_RATES, FlowName, check_flow
 
 
 def fixed_points(num_features: int, num_outputs: int) -> Iterator[tuple[int, ...]]:
@@ -79,8 +79,7 @@ def fixed_point_rates(
     check_positive(num_outputs, "num_outputs")
     spectrum = eigenvalues.detach().double()
     _check_chosen(chosen, len(spectrum), num_outputs)
-    if flow not in OJA_RATES:
-        raise ValueError(f"Expected `flow` to be one of {', '.join(OJA_RATES)}, got {flow!r}; choose one.")
+    check_flow(flow)
     is_chosen = torch.zeros(len(spectrum), dtype=torch.bool)
     is_chosen[list(chosen)] = True
     inside, outside, size = spectrum[is_chosen], spectrum[~is_chosen], len(chosen)

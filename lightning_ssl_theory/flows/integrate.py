@@ -1,60 +1,123 @@
-"""A trajectory of any flow, by an explicit Runge-Kutta method of order 8 with adaptive steps."""
+r"""A trajectory of any reduced flow, by an explicit Runge-Kutta method of order 8 with adaptive steps.
 
-from collections.abc import Callable
+What is integrated is not q but the frame p = (q, k) of `frame_of`. With :math:`S = q \Lambda q^\top` and c the Oja
+rate of the flow, every flow is
+
+.. math:: \dot q = -c\,(q\Lambda - S q) - (4 - c)\, k k^\top q \Lambda, \qquad \dot k = 4 S k,
+
+which keeps the rows of p orthonormal. So :math:`I - q q^\top = k k^\top` stays zero where it is zero and tiny where it
+is tiny, although it may grow as :math:`e^{8 \lambda t}`, as the rounding of q would.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from lightning_ssl_theory.flows.problem import checked_problem
+from lightning_ssl_theory.flows.problem import checked_problem, frame_of, orthonormalized
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (*, z, d) and eigenvalues (d,) to the derivative (*, z, d) with respect to t."""
+_TOLERANCE = 1e-12  # of a step: relative, and relative to the norms of q and k
+_PIECE = 64.0  # in units of the fastest rate; after each piece the rows are made orthonormal anew
+_LONGEST_STEP = 4.0  # in the same units: at 7 the method no longer damps
+_SHORT = 1e-30  # beside its length at the start: a column that no longer moves the others
+_REST = 1e-14  # beside the fastest rate
 
-_TOLERANCE = 1e-12  # of a step: relative, and relative to the norm of q0
+
+class _Flow(NamedTuple):
+    levels: Tensor  # eigenvalues of the columns of q, then zeros for those of k
+    num_features: int  # columns of q
+    rate: float
+
+    @property
+    def speed(self) -> float:
+        """Largest rate at which a deviation may decay."""
+        return 4 * float(self.levels.max().clamp(min=0) - self.levels.min().clamp(max=0))
+
+    def velocity(self, frame: Tensor) -> Tensor:
+        q, k = frame.tensor_split([self.num_features], dim=-1)
+        scaled = q * self.levels[: self.num_features]
+        product = scaled @ q.mT
+        moved = self.rate * (product @ q - scaled) - (4 - self.rate) * k @ (k.mT @ scaled)
+        # by the formulas alone D = I - p p^T, which is rounding, would follow D' = c (S D + D S) and may grow
+        part = product @ (frame @ frame.mT)
+        balance = self.rate * (product - (part + part.mT) / 2)
+        return torch.cat([moved, 4 * product @ k], dim=-1) + balance @ frame
+
+    def is_at_rest(self, frame: Tensor) -> bool:
+        # column by column: a tiny one that grows, beside others that rest, is about to move them
+        speeds = torch.linalg.vector_norm(self.velocity(frame), dim=-2)
+        return bool((speeds <= _REST * self.speed * torch.linalg.vector_norm(frame, dim=-2)).all())
 
 
-def integrate(velocity: Velocity, q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
-    r"""Solution of q' = velocity(q, eigenvalues), q(0) = q0, at given times.
+def integrate(q0: Tensor, eigenvalues: Tensor, times: Tensor, *, rate: float) -> Tensor:
+    r"""Solution of a reduced flow at given times.
 
-    All initial conditions advance together. The tolerance of a step, 1e-12 relative to each output and to the norm
-    of its q0, is divided by the root of their number, so that each is as exact as alone.
+    All initial conditions advance together. The tolerance of a step, 1e-12 relative to each number and to the norm
+    of its q, is divided by the root of their number, so that each is as exact as alone. A column of q that is zero
+    stays zero; a tiny one that grows does so at its own rate.
 
     Args:
-        velocity: The flow.
         q0: Shape (\*, z, d), spectral norm at most 1.
         eigenvalues: Shape (d,), in any order.
         times: Shape (T,), at least 0, in any order.
+        rate: c: 2 for Grassmann, 3 for Stiefel, 4 for canonical.
 
     Returns:
-        Shape (\*, T, z, d), float64, on the device of q0. The number of steps grows with the largest time times
-        the largest eigenvalue.
+        Shape (\*, T, z, d), float64, on the device of q0. The number of steps is two to three times the largest time
+        times the largest eigenvalue, and ends where all outputs have come to rest.
 
     Raises:
         TypeError: If an argument is no tensor.
-        ValueError: As `checked_problem`.
+        ValueError: As `checked_problem`, or if the solver fails.
     """
     problem = checked_problem(q0, eigenvalues, times)
-    shape, (ordered, places) = problem.q0.shape, np.unique(problem.times.numpy(), return_inverse=True)
+    ahead, places = np.unique(problem.times.numpy(), return_inverse=True)
+    frame, (num_outputs, width) = frame_of(problem.q0), problem.q0.shape[-2:]
+    levels = torch.cat([problem.eigenvalues, problem.eigenvalues.new_zeros(num_outputs)])
+    start, now, path = frame, 0.0, [frame[None, ..., :width][:0]]
+    while len(ahead):
+        is_moving = _is_moving(frame, start, levels)
+        flow = _Flow(levels[is_moving], int(is_moving[:width].sum()), rate)
+        now, states, num_reached = _piece(flow, frame[..., is_moving], now, ahead)
+        whole = frame.new_zeros(len(states), *frame.shape)
+        whole[..., is_moving] = states
+        path.append(whole[:num_reached, ..., :width])
+        frame, ahead = whole[-1], ahead[num_reached:]
+    return torch.cat(path)[torch.from_numpy(places)].movedim(0, -3).to(q0.device)
 
-    def derivative(_: float, flat: np.ndarray) -> np.ndarray:
-        return velocity(torch.from_numpy(flat).view(shape), problem.eigenvalues).flatten().numpy()
 
-    start = problem.q0.flatten().numpy()
-    if not len(ordered) or ordered[-1] == 0:
-        path = np.broadcast_to(start[:, None], (len(start), len(ordered)))
-    else:
-        tolerance = max(_TOLERANCE / shape[:-2].numel() ** 0.5, 1e-13)
-        norms = torch.linalg.vector_norm(problem.q0, dim=(-2, -1), keepdim=True).clamp(min=1e-300)
-        path = solve_ivp(
-            derivative,
-            (0.0, ordered[-1]),
-            start,
-            method="DOP853",
-            t_eval=ordered,
-            rtol=tolerance,
-            atol=(tolerance * norms).expand(shape).flatten().numpy(),
-        ).y
-    trajectory = torch.from_numpy(path[:, places].T.copy()).view(len(times), *shape)
-    return trajectory.movedim(0, -3).to(q0.device)
+# A column that has become short decays for ever where its eigenvalue lies above those of all the others.
+def _is_moving(frame: Tensor, start: Tensor, levels: Tensor) -> Tensor:
+    lengths, first = (torch.linalg.vector_norm(x, dim=-2).view(-1, len(levels)) for x in (frame, start))
+    is_short = (lengths <= _SHORT * first).all(0)
+    return ~(is_short & (levels > levels[~is_short].max())) & first.any(0)
+
+
+# When a piece ends; its states at the times that it reaches, and last where it ends; how many times it reaches.
+def _piece(flow: _Flow, frame: Tensor, now: float, ahead: np.ndarray) -> tuple[float, Tensor, int]:
+    if ahead[-1] == now or flow.is_at_rest(frame):
+        return ahead[-1], frame.expand(len(ahead), *frame.shape), len(ahead)
+    end = min(ahead[-1], now + _PIECE / flow.speed)
+    reached = ahead[ahead <= end]
+    tolerance = max(_TOLERANCE / frame.shape[:-2].numel() ** 0.5, 1e-13)
+    parts = frame.tensor_split([flow.num_features], dim=-1)
+    norms = torch.cat([torch.linalg.matrix_norm(x, keepdim=True).expand_as(x) for x in parts], dim=-1)
+    found = solve_ivp(
+        lambda _, flat: flow.velocity(torch.from_numpy(flat).view_as(frame)).flatten().numpy(),
+        (now, end),
+        frame.flatten().numpy(),
+        method="DOP853",
+        t_eval=np.union1d(reached, [end]),
+        max_step=_LONGEST_STEP / flow.speed,
+        rtol=tolerance,
+        atol=tolerance * norms.clamp(min=1e-290).flatten().numpy(),
+    )
+    if not found.success:
+        raise ValueError(
+            f"Expected eigenvalues and times that the solver can follow, got {found.message!r} after "
+            f"t = {now:g} of {ahead[-1]:g}; divide `eigenvalues` by their scale and multiply `times` by it."
+        )
+    states = torch.from_numpy(found.y.T.copy()).view(-1, *frame.shape)
+    return end, orthonormalized(states), len(reached)

@@ -7,7 +7,11 @@ from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
 
+ON_SPHERE = 1e-14
+"""1 - s^2 below it is rounding of a singular value s = 1 of float64 outputs."""
+
 _NORM_TOLERANCE = 1e-5  # of weights trained in float32
+_NUM_ROUNDINGS = 64
 
 
 class Problem(NamedTuple):
@@ -24,7 +28,8 @@ class Problem(NamedTuple):
 def checked_problem(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Problem:
     r"""The problem in float64, on the CPU.
 
-    Outputs whose norm exceeds 1 by rounding are scaled to norm 1: outside the unit ball the flows may blow up.
+    Singular values that are 1 up to rounding of the dtype given, or exceed 1 by less than 1e-5, become 1: the flows
+    stay on the unit sphere for ever, but leave it where they start beside it, and may blow up outside.
 
     Args:
         q0: Shape (\*, z, d).
@@ -69,14 +74,13 @@ def checked_start(q0: Tensor, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
         )
     check_finite(q0, "q0")
     start = q0.detach().cpu().double()
-    norms = torch.linalg.matrix_norm(start, ord=2, keepdim=True)
-    largest = float(norms.max())
+    largest = float(torch.linalg.matrix_norm(start, ord=2).max())
     if largest > 1 + _NORM_TOLERANCE:
         raise ValueError(
             f"Expected `q0` of spectral norm at most 1, got {largest:.6g}; "
             "pass W_2^T W_1 V of weights with orthonormal columns."
         )
-    return start / norms.clamp(min=1), eigenvalues.detach().cpu().double()
+    return _rounded_to_the_sphere(start, q0.dtype), eigenvalues.detach().cpu().double()
 
 
 def checked_times(times: Tensor) -> Tensor:
@@ -100,3 +104,43 @@ def checked_times(times: Tensor) -> Tensor:
             "and t is the sum of the learning rates."
         )
     return times.detach().cpu().double()
+
+
+def frame_of(q0: Tensor) -> Tensor:
+    r"""Outputs with the numbers that complete their rows to orthonormal ones.
+
+    .. math:: p = (q, k), \qquad k k^\top = I - q q^\top
+
+    Args:
+        q0: Shape (\*, z, d), float64, as in `checked_problem`.
+
+    Returns:
+        p, shape (\*, z, d + z). One column of k for each singular value of q0, zero where that is 1.
+
+    Example:
+        >>> frame_of(torch.tensor([[0.6, 0.0]], dtype=torch.float64)).tolist()
+        [[0.6, 0.0, 0.8]]
+    """
+    squares, vectors = torch.linalg.eigh(q0 @ q0.mT)
+    rest = (1 - squares).clamp(min=0)
+    return torch.cat([q0, vectors * rest.where(rest > ON_SPHERE, 0).sqrt().unsqueeze(-2)], dim=-1)
+
+
+def orthonormalized(frame: Tensor) -> Tensor:
+    r"""Rows that are orthonormal up to a small error, without it: the nearest ones that are.
+
+    Args:
+        frame: p, shape (\*, z, m), |p p^T - I| below 1e-8.
+
+    Returns:
+        (3 I - p p^T) p / 2, of the same shape; zero columns stay zero.
+    """
+    return frame - (frame @ frame.mT @ frame - frame) / 2
+
+
+# By a factor from the left, so that columns of zeros stay so.
+def _rounded_to_the_sphere(q: Tensor, given: torch.dtype) -> Tensor:
+    tolerance = min(_NUM_ROUNDINGS * torch.finfo(given).eps, _NORM_TOLERANCE)
+    left, values, _ = torch.linalg.svd(q, full_matrices=False)
+    change = torch.where(values > 1 - tolerance, 1 / values - 1, 0)
+    return q + (left * change.unsqueeze(-2)) @ left.mT @ q
