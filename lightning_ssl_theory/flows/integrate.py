@@ -20,7 +20,7 @@ from lightning_ssl_theory.flows.problem import checked_problem, frame_of, orthon
 
 _TOLERANCE = 1e-12  # of a step: relative, and relative to the norms of q and k
 _PIECE = 64.0  # in units of the fastest rate; after each piece the rows are made orthonormal anew
-_LONGEST_STEP = 4.0  # in the same units: at 7 the method no longer damps
+_LONGEST_STEP = 2.0  # in the same units: keeps e^2 to 1e-8, so that tiny columns grow as they should
 _SHORT = 1e-30  # beside its length at the start: a column that no longer moves the others
 _REST = 1e-14  # beside the fastest rate
 
@@ -116,8 +116,8 @@ def _piece(flow: _Flow, frame: Tensor, now: float, ahead: np.ndarray) -> tuple[f
     )
     if not found.success:
         raise ValueError(
-            f"Expected eigenvalues and times that the solver can follow, got {found.message!r} after "
-            f"t = {now:g} of {ahead[-1]:g}; divide `eigenvalues` by their scale and multiply `times` by it."
+            f"Expected a flow that the solver can follow, got {found.message!r}; ask for shorter `times`, or use "
+            "closed_form_flow for one output of the Grassmann flow, canonical_closed_form, or oja_flow."
         )
     states = torch.from_numpy(found.y.T.copy()).view(-1, *frame.shape)
     return end, orthonormalized(states), len(reached)

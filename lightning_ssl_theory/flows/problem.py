@@ -1,5 +1,6 @@
 """What every flow starts from, checked once: outputs q0, eigenvalues of C, times; all in float64."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ _NUM_ROUNDINGS = 64
 
 
 class Problem(NamedTuple):
-    """An initial value problem in the eigenbasis of C."""
+    """An initial value problem in the eigenbasis of C, in its own unit of time."""
 
     q0: Tensor
     """Outputs at t = 0, shape (*, z, d), float64, spectral norm at most 1."""
@@ -26,7 +27,9 @@ class Problem(NamedTuple):
 
 
 def checked_problem(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Problem:
-    r"""The problem in float64, on the CPU.
+    r"""The problem in float64, on the CPU, in a unit of time in which the largest eigenvalue is about 1.
+
+    Only products of times and eigenvalues matter.
 
     Singular values that are 1 up to rounding of the dtype given, or exceed 1 by less than 1e-5, become 1: the flows
     stay on the unit sphere for ever, but leave it where they start beside it, and may blow up outside.
@@ -45,7 +48,9 @@ def checked_problem(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Problem:
             some q0 exceeds 1.
     """
     start, spectrum = checked_start(q0, eigenvalues)
-    return Problem(start, spectrum, checked_times(times))
+    # a power of two, so that nothing is rounded
+    unit = math.ldexp(1.0, min(max(math.frexp(float(spectrum.abs().max()))[1], -1000), 1000))
+    return Problem(start, spectrum / unit, (checked_times(times) * unit).clamp(max=1e290))
 
 
 def checked_start(q0: Tensor, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
