@@ -81,7 +81,9 @@ class FlowOverlay:
             ValueError: If the product does not fit the reference set, or its spectral norm exceeds 1 at the start.
         """
         if self._outputs is None:
-            start, elapsed = product.detach().cpu().double() @ self._basis.eigenvectors, 0.0
+            # in the dtype of the weights: orthonormal up to its rounding is orthonormal to the flow
+            start = (product.detach().cpu().double() @ self._basis.eigenvectors).to(product.dtype)
+            elapsed = 0.0
         else:
             start, elapsed = self._outputs, self.time - self._outputs_time
         (now,) = self._flow(start, self._basis.eigenvalues, torch.tensor([elapsed], dtype=torch.float64))

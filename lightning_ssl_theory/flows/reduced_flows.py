@@ -65,7 +65,7 @@ def grassmann_velocity(q: Tensor, eigenvalues: Tensor) -> Tensor:
 
     Example:
         >>> grassmann_velocity(torch.tensor([[0.5, 0.0]]), torch.tensor([-1.0, 1.0]))
-        tensor([[1.5000, -0.0000]])
+        tensor([[1.5000, 0.0000]])
     """
     return _velocity(q, eigenvalues, OJA_RATES["grassmann"])
 
@@ -84,7 +84,7 @@ def stiefel_velocity(q: Tensor, eigenvalues: Tensor) -> Tensor:
 
     Example:
         >>> stiefel_velocity(torch.tensor([[0.5, 0.0]]), torch.tensor([-1.0, 1.0]))
-        tensor([[1.5000, -0.0000]])
+        tensor([[1.5000, 0.0000]])
     """
     return _velocity(q, eigenvalues, OJA_RATES["stiefel"])
 
@@ -103,7 +103,7 @@ def canonical_velocity(q: Tensor, eigenvalues: Tensor) -> Tensor:
 
     Example:
         >>> canonical_velocity(torch.tensor([[0.5, 0.0]]), torch.tensor([-1.0, 1.0]))
-        tensor([[1.5000, -0.0000]])
+        tensor([[1.5000, 0.0000]])
     """
     return _velocity(q, eigenvalues, OJA_RATES["canonical"])
 

@@ -14,12 +14,15 @@ References:
     2021, appendices A.2, A.5 and C; the mini-batch noise is worked out here.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_positive
+
+_LARGEST_EXPONENT = 709.0
 
 
 class GrowthRates(NamedTuple):
@@ -145,7 +148,7 @@ def stage_one_norms(
         Shape (T + 1, 2), float64: S and D after 0..T steps. O(T) time.
 
     Raises:
-        ValueError: If not 1 <= d < d1, or p or B is not positive.
+        ValueError: If not 1 <= d < d1, p or B is not positive, or the norms overflow.
 
     Example:
         >>> norms = stage_one_norms(
@@ -166,7 +169,13 @@ def stage_one_norms(
     norms = [init_std**2 * sizes]
     for _ in range(num_steps):
         norms.append(step @ norms[-1])
-    return torch.stack(norms)
+    path = torch.stack(norms)
+    if not bool(path.isfinite().all()):
+        raise ValueError(
+            f"Expected norms that stay finite over `num_steps` = {num_steps}, got an overflow; the linear stage ends "
+            "where the loss begins to fall: take fewer steps or lower `learning_rate`."
+        )
+    return path
 
 
 def largest_dense_growth(num_features: int, num_atoms: int, *, probability: float, noise_std: float) -> float:
@@ -184,7 +193,7 @@ def largest_dense_growth(num_features: int, num_atoms: int, *, probability: floa
         noise_std: sigma.
 
     Returns:
-        G, of ||dense||, not squared.
+        G, of ||dense||, not squared; infinite where it is no float.
 
     Raises:
         ValueError: If not 1 <= d < d1, or p is not positive.
@@ -194,7 +203,8 @@ def largest_dense_growth(num_features: int, num_atoms: int, *, probability: floa
         4.0
     """
     _check_model(num_features, num_atoms, probability)
-    return ((num_features - num_atoms) / num_atoms) ** (noise_std**2 / (2 * probability))
+    log_growth = math.log((num_features - num_atoms) / num_atoms) * noise_std**2 / (2 * probability)
+    return math.exp(log_growth) if log_growth < _LARGEST_EXPONENT else math.inf
 
 
 def _check_model(num_features: int, num_atoms: int, probability: float) -> None:

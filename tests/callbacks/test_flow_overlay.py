@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.callbacks import OrthogonalityMonitor
+from lightning_ssl_theory.callbacks.flow_overlay import FlowOverlay
 from lightning_ssl_theory.flows import eigenbasis, stiefel_flow, trace_matrix
 from lightning_ssl_theory.losses import TraceLoss
 from lightning_ssl_theory.modules import OrthogonalSSL
@@ -190,3 +191,18 @@ def test_rejects_what_is_no_plain_descent():
     model.build = lambda p: torch.optim.SGD(p, 0.01)
     _, logger = fit(model, [monitor()], train=full_batches())
     assert logger.looks("orthogonality/")
+
+
+@pytest.mark.parametrize("flow", ["grassmann", "stiefel", "canonical"])
+def test_float32_weights_of_equal_widths_stay_on_the_sphere(flow):
+    """With C positive definite the flow would leave it, and vanish, by what float32 rounds away."""
+    torch.manual_seed(0)
+    x = torch.randn(30, 4)
+    overlay = FlowOverlay([[x, -x], torch.zeros(30)], flow, contrastive=False)
+    hidden, output = (torch.linalg.qr(torch.randn(4, width))[0] for width in (4, 2))
+    product = output.mT @ hidden
+    overlay.compare(product, overlay.images @ product.mT)
+    overlay.time = 100.0
+    late = overlay.compare(product, overlay.images @ product.mT)
+    lowest = eigenbasis(trace_matrix(x, -x)).eigenvalues[:2]
+    assert late.flow_loss == pytest.approx(lowest.sum().item(), rel=1e-6)

@@ -85,6 +85,13 @@ def test_regression_on_samples():
     assert float(correlation**2) == pytest.approx(soft_threshold_r2(0.1, 0.3, 0.4), abs=0.03)
 
 
+def test_little_noise_and_much():
+    """Nothing is hidden in the limit of no noise, and only the linear part is left in that of much."""
+    for noise_std in (1e-3, 1e-6, 1e-9):
+        assert bayes_r2(0.04, noise_std) == pytest.approx(1.0, abs=1e-12)
+    assert bayes_r2(0.04, 30.0) == pytest.approx(linear_r2(0.04, 30.0), rel=1e-3)
+
+
 def test_nothing_passes_a_huge_threshold():
     assert soft_threshold_r2(0.1, 0.1, 100.0) == 0.0
 

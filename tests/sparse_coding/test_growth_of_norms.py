@@ -1,5 +1,6 @@
 """Predicted norms of the linear stage, against the population's covariance and against training itself."""
 
+import math
 from functools import partial
 
 import pytest
@@ -115,6 +116,16 @@ def test_largest_dense_growth(noise_share, expected):
     growth = (population[:, 1] / population[0, 1]).sqrt()
     crossing = int((population[:, 0] < population[:, 1]).sum())
     assert float(growth[crossing]) == pytest.approx(largest_dense_growth(512, 32, **law), rel=0.02)
+
+
+def test_numbers_beyond_floats():
+    assert largest_dense_growth(512, 32, probability=1e-6, noise_std=30.0) == math.inf
+    law = {"probability": 1.0, "noise_std": 0.0, "masks": False, "batch_size": 9, "learning_rate": 1.0}
+    with pytest.raises(
+        ValueError,
+        match="norms that stay finite over `num_steps` = 5000, got an overflow; the linear stage ends",
+    ):
+        stage_one_norms(5000, **SIZES, **law)
 
 
 def test_rejected():
