@@ -126,9 +126,11 @@ class CovarianceOperators(Diagnostic):
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if a layer is unknown, there is none, or parameters are sharded."""
         check_whole(pl_module)
-        if not resolve_layers(pl_module, self._layers):
+        sizes = {name: value.ndim for name, value in pl_module.named_parameters()}
+        names = resolve_layers(pl_module, self._layers)
+        if not names or (self._layers is None and max(sizes.values()) < 2):
             raise ValueError(
-                f"Expected a layer with a weight in {type(pl_module).__name__}, found none; "
+                f"Expected a layer with a weight matrix in {type(pl_module).__name__}, found none; "
                 "leave CovarianceOperators out."
             )
         resolve_layers(pl_module, self._spectra_layers)

@@ -291,19 +291,19 @@ def _sentence(error: Exception) -> str:
 def _muted(pl_module: LightningModule) -> Iterator[None]:
     # what a forward logs in a look is not the user's curve
     modules = [module for module in pl_module.modules() if isinstance(module, LightningModule)]
-    own = [
-        {name: vars(module)[name] for name in ("log", "log_dict") if name in vars(module)}
-        for module in modules
-    ]
+    own = [{name: vars(module)[name] for name in _LOGS if name in vars(module)} for module in modules]
     for module in modules:
-        vars(module).update({"log": _nothing, "log_dict": _nothing})
+        vars(module).update(dict.fromkeys(_LOGS, _nothing))
     try:
         yield
     finally:
         for module, before in zip(modules, own, strict=True):
-            for name in ("log", "log_dict"):
+            for name in _LOGS:
                 vars(module).pop(name, None)
             vars(module).update(before)
+
+
+_LOGS: tuple[str, ...] = ("log", "log_dict")
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

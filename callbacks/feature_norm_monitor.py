@@ -100,7 +100,8 @@ class FeatureNormMonitor(Diagnostic):
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
             for key in ("firing_rate", "hoyer", "dead_share"):
-                values[f"{name}/{key}"] = getattr(sparsity, key)
+                if getattr(sparsity, key).isfinite():  # no neuron fires, no Hoyer sparsity
+                    values[f"{name}/{key}"] = getattr(sparsity, key)
         for name, weight in self._weights(pl_module).items():
             norms = feature_norms(weight, self._dictionary)
             values[f"{name}/weight_norm"] = norms.mean_norm

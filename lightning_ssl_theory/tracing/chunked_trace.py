@@ -5,6 +5,7 @@ chunks afterwards give what one pass would.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +67,9 @@ class ChunkedTrace:
         self._views, self._all_sum = views, all_sum
         self._num_samples, self._num_views = tensors_of(views)[0].shape[:2]
         rows = map_inputs(lambda value: value.flatten(0, 1), views)
-        self._rehearsal = _agreed(
-            rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed), device_of(views), all_sum
-        )
+        with _together(device_of(views), all_sum):
+            rehearsal = rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed)
+        self._rehearsal = _agreed(rehearsal, device_of(views), all_sum)
         self.layers: dict[str, LayerTrace] = {
             name: self._rehearsal.traces[name] for name in self._rehearsal.places
         }
@@ -130,6 +131,20 @@ class ChunkedTrace:
         sent = sum(layer.outputs.nbytes for layer in rehearsed.traces.values()) // rows
         seen = max((layer.patches().nbytes for layer in rehearsed.traces.values()), default=0) // rows
         return self._num_views * (rehearsed.bytes_per_row + (num_columns + 2) * sent + 2 * seen)
+
+
+@contextmanager
+def _together(device: torch.device, all_sum: AllSum) -> Iterator[None]:
+    # what one rank raises before the first sum over ranks, all raise, so that none waits for it
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # the user's forward may raise anything
+        failure = error
+    if all_sum(torch.tensor(int(failure is not None), device=device)):
+        raise failure or ValueError(
+            "Expected a look that every rank can take, another rank could not; its own sentence says why."
+        )
 
 
 def _agreed(rehearsal: Rehearsal, device: torch.device, all_sum: AllSum) -> Rehearsal:

@@ -106,6 +106,7 @@ class FeatureReader:
             found |= {name: self._pooled(_one_tensor(outputs[name], name), name) for name in names}
         return {name: found[name] for name in self._names if name in found}
 
+    @torch.inference_mode(False)
     def _rehearse(self, inputs: Inputs, whole: Callable[[Inputs], Any]) -> None:
         few, changed, row = with_one_changed(inputs)
         missing, failure = list(self._names), None
