@@ -79,10 +79,22 @@ class GradientFactors:
         return by_positions < MEMORY_COST * self._num_views * fan_in * fan_out
 
     def _materialised(self, sent: Tensor) -> GradientProducts:
-        rows = (sent @ self._seen.mT).flatten(1)  # (n A, P)
-        views = rows.unflatten(0, (-1, self._num_views))
-        sketch = (rows @ self._directions.dense).unflatten(0, (-1, self._num_views))
-        return GradientProducts(views @ views.mT, rows.sum(0), sketch)
+        # as many samples at once as keep their gradients no larger than what the layer saw
+        rows_at_once = max(1, len(sent) * self._seen.shape[3] // sent.shape[2])
+        size = max(1, rows_at_once // self._num_views) * self._num_views
+        parts = [
+            self._written_down(own @ seen.mT)
+            for own, seen in zip(sent.split(size), self._seen.split(size), strict=True)
+        ]
+        grams, totals, sketches = zip(*parts, strict=True)
+        return GradientProducts(torch.cat(grams), torch.stack(totals).sum(0), torch.cat(sketches))
+
+    def _written_down(self, gradients: Tensor) -> GradientProducts:  # (n A, G, O, F)
+        views = gradients.flatten(1).unflatten(0, (-1, self._num_views))
+        projected = torch.einsum("sgof,rgf->sgor", gradients, self._directions.right)
+        sketch = (projected * self._directions.left.permute(1, 2, 0)).sum((1, 2))
+        total = gradients.sum(0).flatten()
+        return GradientProducts(views @ views.mT, total, sketch.unflatten(0, (-1, self._num_views)))
 
     def _ghost(self, sent: Tensor) -> GradientProducts:
         positions = self._seen.shape[3]

@@ -9,7 +9,7 @@ from lightning_ssl_theory.tracing.layer_kinds import LayerKind
 
 
 class WeightDirections:
-    """r random vectors phi of signs with E[phi phi^T] = I, drawn when they are first asked for.
+    """r random vectors phi = left * right of signs, E[phi phi^T] = I, held as their two factors only.
 
     Args:
         kind: The layer as a linear map of its weight.
@@ -23,21 +23,15 @@ class WeightDirections:
         self._seed, self._like = seed, like
 
     @cached_property
-    def dense(self) -> Tensor:
-        """(P, r), all signs independent."""
-        groups, fan_out, fan_in = self._shape
-        return self._signs(0, groups * fan_out * fan_in, self._num_directions)
-
-    @cached_property
     def left(self) -> Tensor:
-        """(r, G, O): with `right`, the factors of r vectors left * right, whose signs are pairwise independent."""
-        return self._signs(1, self._num_directions, *self._shape[:2])
+        """(r, G, O): with `right`, the factors of r vectors whose signs are pairwise independent."""
+        return self._signs(0, self._num_directions, *self._shape[:2])
 
     @cached_property
     def right(self) -> Tensor:
         """(r, G, F)."""
         groups, _, fan_in = self._shape
-        return self._signs(2, self._num_directions, groups, fan_in)
+        return self._signs(1, self._num_directions, groups, fan_in)
 
     def _signs(self, stream: int, *shape: int) -> Tensor:
         generator = torch.Generator().manual_seed(self._seed + stream)

@@ -4,11 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from helpers.small_networks import IMAGE_SHAPE, draw_views, residual_net
+from helpers.small_networks import IMAGE_SHAPE, built, draw_views, residual_net
+from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss
-from lightning_ssl_theory.operators import covariance_scalars, covariance_spectra
+from lightning_ssl_theory.operators import covariance_operators, covariance_scalars, covariance_spectra
 
 VIEWS = draw_views(IMAGE_SHAPE)
 
@@ -89,6 +90,33 @@ def test_in_inference_mode():
     expected = look(model)
     with torch.inference_mode():
         assert_same(look(model, VIEWS.clone()), expected, rtol=0, atol=0)
+
+
+class Bag(nn.Module):
+    """Mean embedding of tokens, then two maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.hidden, self.head = nn.Embedding(11, 5), nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, ids):
+        return self.head(self.hidden(self.tokens(ids).mean(1)).tanh())
+
+
+def test_views_of_token_ids_are_what_the_network_gets():
+    """Integers go in as they are; the operators above are those of the embeddings as views."""
+    model = built(Bag)
+    ids = torch.randint(11, (5, 2, 4), generator=torch.Generator().manual_seed(0))
+    embedded = model.tokens(ids).mean(2).detach()
+    above = nn.Sequential(model.hidden, nn.Tanh(), model.head)
+    found, expected = covariance_operators(model, ids), covariance_operators(above, embedded)
+    assert set(found) == {"hidden", "head"}
+    for name, other in (("hidden", "0"), ("head", "2")):
+        assert_close(found[name].to_dense(), expected[other].to_dense())
+        scalars = covariance_scalars(model, ids, num_probes=None)[name]
+        assert_close(scalars.trace, expected[other].trace())
+    spectrum = covariance_spectra(model, ids, "hidden", num_eigenvalues=2)["hidden"]
+    assert_close(spectrum.eigenvalues, expected["0"].eigenvalues(2))
 
 
 def test_the_general_form_beside_a_skip_connection():

@@ -178,7 +178,7 @@ REJECTED = [
     pytest.param({"views": torch.zeros(4, 5)}, r"Expected `views` of shape \(N, A, \*input\), got \(4, 5\)", id="views"),
     pytest.param({"memory_budget": 10}, "Expected a `memory_budget` that holds one sample", id="budget"),
     pytest.param({"layers": "7"}, "Expected the path of a layer of Sequential, got '7'", id="unknown"),
-    pytest.param({"layers": "1"}, "Expected layer '1' to be a Linear, .* got ReLU", id="type"),
+    pytest.param({"layers": "1"}, "Expected layer '1' to hold its weight as a parameter, found none or a computed one in ReLU", id="type"),
     pytest.param({"views": torch.full((5, 2, 5), torch.nan)}, "Expected finite network outputs", id="nan"),
 ]  # fmt: skip
 
@@ -188,11 +188,6 @@ def test_rejects(arguments, message):
     arguments = {"views": draw_views((5,)), "layers": "0", "num_eigenvalues": 2} | arguments
     with pytest.raises(ValueError, match=message):
         covariance_spectra(biased_mlp(), **arguments)
-
-
-def test_rejects_views_that_are_no_floats():
-    with pytest.raises(TypeError, match="Expected `views` of a floating type, got"):
-        covariance_spectra(biased_mlp(), torch.ones(4, 2, 5, dtype=torch.long), "0")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -143,7 +143,7 @@ def test_residue_falls_with_the_square_of_the_augmentation(loss):
     assert slopes.min() > 1.7, slopes
 
 
-def test_layers_that_nothing_depends_on_read_zero():
+def test_layers_that_nothing_depends_on_are_left_out():
     class Detached(nn.Module):
         def __init__(self):
             super().__init__()
@@ -152,8 +152,7 @@ def test_layers_that_nothing_depends_on_read_zero():
         def forward(self, x):
             return self.used(x) + self.side(x).detach()
 
-    found = quality(Detached, draw_views((5,)), InfoNCELoss())["side"]
-    assert (found.residual, found.cosine) == (0.0, 0.0)
+    assert set(quality(Detached, draw_views((5,)), InfoNCELoss())) == {"used"}
 
 
 def gradient_loop(model, views, loss, name):

@@ -6,9 +6,7 @@ from helpers.small_networks import DENSE_LAYERS, F64, NORM_LAYERS, built
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.operators import sample_gradients
-from lightning_ssl_theory.tracing.layer_kinds import cotangents, grouped_shape
-from lightning_ssl_theory.tracing.normalized_inputs import normalized_inputs
+from lightning_ssl_theory.tracing.network_trace import trace_network
 from lightning_ssl_theory.tracing.sample_gradients import GradientFactors
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
@@ -17,11 +15,14 @@ ALL_LAYERS = DENSE_LAYERS + NORM_LAYERS
 
 
 def case(build, shape, zero_weight=False):
+    """A layer, its inputs, cotangents of its outputs, and what a trace says that it saw."""
     layer = built(build).eval()
     if zero_weight:
         nn.init.zeros_(layer.weight)
     inputs = torch.randn(NUM_SAMPLES * NUM_VIEWS, *shape, dtype=F64)
-    return layer, inputs, torch.randn_like(layer(inputs))
+    network = nn.Sequential(layer, nn.Flatten())
+    seen = trace_network(network, inputs, ["0"]).layers["0"]
+    return layer, inputs, torch.randn_like(layer(inputs)), seen
 
 
 def gradients_loop(layer, inputs, deltas):
@@ -42,7 +43,7 @@ def grams_loop(rows):
     return grams
 
 
-def ghost_directions(directions, layer):
+def dense_directions(directions, layer):
     """The vectors left * right in the order of the weight, (P, r)."""
     products = [
         torch.stack([torch.outer(a, b) for a, b in zip(left, right, strict=True)])
@@ -61,25 +62,22 @@ def test_oracle_by_hand():
 @pytest.mark.parametrize("zero_weight", [False, True], ids=["", "zero-weight"])
 @pytest.mark.parametrize(("build", "shape"), ALL_LAYERS)
 def test_gradients_and_products_both_ways(build, shape, zero_weight):
-    layer, inputs, deltas = case(build, shape, zero_weight)
-    seen = normalized_inputs("layer", layer, inputs, {})
+    layer, inputs, deltas, seen = case(build, shape, zero_weight)
     rows = gradients_loop(layer, inputs, deltas)
     assert rows.norm() > 0
-    assert_close(sample_gradients(layer, seen, deltas), rows)
+    assert_close(seen.sample_gradients(deltas), rows)
 
-    directions = WeightDirections(layer, NUM_SKETCHES, seed=3, like=inputs)
-    factors = GradientFactors(layer, seen, NUM_VIEWS, directions)
-    sent, grams = cotangents(layer, deltas), grams_loop(rows)
-    for found, vectors in (
-        (factors._materialised(sent), directions.dense),
-        (factors._ghost(sent), ghost_directions(directions, layer)),
-    ):
+    directions = WeightDirections(seen.kind, NUM_SKETCHES, seed=3, like=inputs)
+    factors = GradientFactors(seen, NUM_VIEWS, directions)
+    sent, grams = seen.cotangents(deltas), grams_loop(rows)
+    for found in (factors._materialised(sent), factors._ghost(sent)):
         assert_close(found.gram, grams)
         assert_close(found.total, sum(rows))
-        assert_close(found.sketch.flatten(0, 1), rows @ vectors)
+        assert_close(found.sketch.flatten(0, 1), rows @ dense_directions(directions, layer))
     assert_close(factors.products(deltas).gram, grams)
     second = torch.randn_like(deltas)  # what is kept for the first cotangent serves the second
-    assert_close(factors._ghost(cotangents(layer, second)).total, sum(gradients_loop(layer, inputs, second)))
+    total = factors._ghost(seen.cotangents(second)).total
+    assert_close(total, sum(gradients_loop(layer, inputs, second)))
 
 
 def test_the_cheaper_way_is_taken(monkeypatch):
@@ -96,18 +94,18 @@ def test_the_cheaper_way_is_taken(monkeypatch):
         (lambda: nn.Linear(64, 64), (64,)),
         (lambda: nn.Conv2d(2, 3, 3, padding=1), (2, 8, 8)),
     ):
-        layer, inputs, deltas = case(build, shape)
-        directions = WeightDirections(layer, NUM_SKETCHES, seed=3, like=inputs)
-        GradientFactors(layer, inputs, NUM_VIEWS, directions).products(deltas)
+        _, inputs, deltas, seen = case(build, shape)
+        directions = WeightDirections(seen.kind, NUM_SKETCHES, seed=3, like=inputs)
+        GradientFactors(seen, NUM_VIEWS, directions).products(deltas)
     assert taken == ["_ghost", "_materialised"]
 
 
 def test_more_cotangents_share_the_ghosts_kernel():
     """What the positions see is multiplied once; with many cotangents ghost becomes the cheaper way."""
-    layer, inputs, _ = case(lambda: nn.Conv2d(16, 2, 3), (16, 4, 4))
-    assert grouped_shape(layer) == (1, 2, 144)
-    directions = WeightDirections(layer, NUM_SKETCHES, seed=3, like=inputs)
+    _, inputs, _, seen = case(lambda: nn.Conv2d(16, 2, 3), (16, 4, 4))
+    assert seen.kind.grouped_shape == (1, 2, 144)
+    directions = WeightDirections(seen.kind, NUM_SKETCHES, seed=3, like=inputs)
     for num_cotangents, is_ghost in ((1, False), (8, True)):
         # (2 views x 4 positions)^2 (2 + 144 / m) against 8 x 2 views x 144 x 2: 9344 and 1280 against 4608
-        factors = GradientFactors(layer, inputs, NUM_VIEWS, directions, num_cotangents=num_cotangents)
+        factors = GradientFactors(seen, NUM_VIEWS, directions, num_cotangents=num_cotangents)
         assert factors.is_ghost_cheaper(2) == is_ghost
