@@ -39,7 +39,7 @@ def main(checkpoint: Path | None = None, *, num_samples: int = 256) -> dict[str,
     scalars = covariance_scalars(model, views, num_probes=16, loss=InfoNCELoss(temperature=0.5))
     print(f"{'layer':12} {'trace':>16} {'signal':>8} {'growth':>8} {'residual':>9} {'cosine':>7}")
     for name, s in scalars.items():
-        trace = f"{s.trace:.3g} ± {2 * s.trace_stderr:.2g}"
+        trace = f"{s.trace:.3g} ± {s.trace_error95:.2g}"
         print(
             f"{name:12} {trace:>16} {s.signal_ratio:8.1%} {s.growth_rate:8.3g} {s.residual:9.4f} {s.cosine:7.4f}"
         )

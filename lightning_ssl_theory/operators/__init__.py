@@ -1,4 +1,16 @@
-"""Covariance operators of the layers of any network, and what theory says of its gradients."""
+"""Covariance operators of the layers of any network, and what theory says of its gradients.
+
+For n_L outputs, m probes and k eigenvalues; every call needs a forward pass, and then backward passes:
+
+| you want | call | cost |
+|---|---|---|
+| scalars of every layer, theory against a gradient | `covariance_scalars` | m + 1, 2 more with a loss |
+| the same without any error from probes | `covariance_scalars(num_probes=None)` | n_L + 1 |
+| growth rates without error beside estimates | `covariance_scalars(exact_growth=...)` | 2 more a layer |
+| leading eigenpairs of named layers | `covariance_spectra` | n_L, or 3 for each of 4 k + 20 products |
+| the operator itself: products, norm, matrix | `covariance_operators` | n_L, all factors kept |
+| operators of the latents of a tree | `connection_sums`, `latent_operator_norms` | n_L |
+"""
 
 from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
@@ -9,6 +21,7 @@ from lightning_ssl_theory.operators.covariance_spectra import (
     covariance_spectra,
     spectrum_cost,
 )
+from lightning_ssl_theory.operators.covered_layers import CoveredLayers
 from lightning_ssl_theory.operators.latent_operator import (
     ConnectionSums,
     LatentOperatorNorms,
@@ -34,6 +47,7 @@ __all__ = [
     "Connections",
     "CovarianceOperator",
     "CovarianceScalars",
+    "CoveredLayers",
     "LatentOperatorNorms",
     "LayerChoice",
     "LayerTrace",

@@ -46,6 +46,10 @@ class Connections:
         )
         return self._seen.weight_gradient(sum(weighted, torch.zeros(()).to(coefficients))).reshape(-1)
 
+    def factors(self) -> list[Tensor]:
+        """What the layer saw, and what came back for each probe."""
+        return [self._seen.inputs, *self._deltas]
+
     def rows(self) -> Iterator[Tensor]:
         """For each probe c the gradients K_s u_c of all views, (S, P)."""
         for delta in self._deltas:
@@ -87,8 +91,8 @@ class CovarianceOperator:
         """The trace, a scalar: exact, or unbiased from random probes. Time O(m S^2 P), memory O(S P)."""
         return self._scale * self._probe_traces().sum()
 
-    def trace_standard_error(self) -> Tensor:
-        """Standard error of the trace over random probes; zero for an exact operator, NaN for a single probe."""
+    def trace_error95(self) -> Tensor:
+        """Half-width that covers 95 % of the traces over random probes; 0 if exact, NaN for a single probe."""
         if self._is_exact:
             return self._coefficients.new_zeros(())
         return mean_error(self._probe_traces())

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
+from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
 from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, map_inputs, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
 from lightning_ssl_theory.tracing.network_output import Output
-from lightning_ssl_theory.tracing.network_trace import NetworkTrace, check_finite_outputs, trace_network
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace, check_finite_outputs, trace_rehearsed
+from lightning_ssl_theory.tracing.rehearsal import rehearse
 from lightning_ssl_theory.tracing.weight_directions import rademacher_probes
 
 PairWeight = Callable[[Tensor], Tensor]
@@ -33,8 +35,9 @@ def covariance_operators(
     estimator: Estimator = "plugin",
     part: Part = "signal",
     output: Output = None,
+    dropout_seed: int | None = None,
     generator: torch.Generator | None = None,
-) -> dict[str, CovarianceOperator]:
+) -> CoveredLayers[CovarianceOperator]:
     r"""Covariance operators OP_l of a network's layers.
 
     .. math:: OP_l = V_x\big[\bar K_l(x)\big], \quad \bar K_l(x) = E_{aug}[K_l(x')], \quad
@@ -57,15 +60,16 @@ def covariance_operators(
         part: "signal" for OP, "augmentation" for OP^aug, the mean covariance over the views of a sample.
         output: What to call instead of `model`, for example a bound method of it, or the key or index of what the
             model puts out.
+        dropout_seed: Leaves dropout on, with masks from this seed.
         generator: Source of random probes, on the CPU.
 
     Returns:
-        An operator of shape (P, P) for each layer, by its path. Time: one forward and n_L (or m) backward passes;
-        memory: what each layer saw and sent back, for every probe.
+        An operator of shape (P, P) for each layer, by its path; `left_out` says why a layer has none. Time: one forward
+        and n_L (or m) backward passes; memory: what each layer saw and sent back, for every probe.
 
     Raises:
-        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown or refused, or the output is not
-            (., n_L).
+        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown, one named by its path is refused or
+            its gradients are not finite, no layer is left, or the output is not (., n_L).
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -74,7 +78,9 @@ def covariance_operators(
         [[1.0, 0.0], [0.0, 0.0]]
     """
     num_samples, num_views = check_views(views)
-    trace = trace_network(model, as_rows(views), layers, output=output)
+    rows = as_rows(views)
+    rehearsal = rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed)
+    trace = trace_rehearsed(rehearsal, rows)
     outputs = trace.outputs
     check_finite_outputs(outputs)
     if num_probes is None:
@@ -94,10 +100,14 @@ def covariance_operators(
         dtype=outputs.dtype,
         device=outputs.device,
     )
-    return {
-        name: CovarianceOperator(connections, coefficients, is_exact=num_probes is None)
-        for name, connections in layer_connections(trace, probes).items()
+    connections = layer_connections(trace, probes)
+    left_out = not_finite_layers({name: own.factors() for name, own in connections.items()}, layers)
+    operators = {
+        name: CovarianceOperator(own, coefficients, is_exact=num_probes is None)
+        for name, own in connections.items()
+        if name not in left_out
     }
+    return CoveredLayers(operators, rehearsal.left_out | left_out)
 
 
 def layer_connections(trace: NetworkTrace, probes: Tensor) -> dict[str, Connections]:

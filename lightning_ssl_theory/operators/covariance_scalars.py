@@ -7,31 +7,34 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorem 3 and Section 4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.operators.covariance_operators import check_views
-from lightning_ssl_theory.operators.covariance_sums import CovarianceSums, layer_sums
+from lightning_ssl_theory.operators.covariance_sums import CovarianceSums, layer_sums, over_ranks
+from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
+from lightning_ssl_theory.operators.operator_product import output_derivative
 from lightning_ssl_theory.operators.output_cotangents import (
     PairwiseObjective,
     covariance_cotangents,
     gradient_cotangents,
+    output_variance,
 )
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 from lightning_ssl_theory.operators.scalar_estimates import (
     CovarianceScalars,
     Population,
-    ProbeEstimates,
     layer_scalars,
     probe_estimates,
+    weight_estimates,
 )
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of
-from lightning_ssl_theory.tracing.layer_names import LayerChoice
+from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
@@ -48,35 +51,43 @@ def covariance_scalars(
     num_probes: int | None = 4,
     loss: PairwiseObjective | None = None,
     estimator: Estimator = "plugin",
+    exact_growth: Sequence[LayerChoice] | LayerChoice = (),
     output: Output = None,
     num_sketches: int = 64,
     memory_budget: int = MEMORY_BUDGET,
+    dropout_seed: int | None = None,
     generator: torch.Generator | None = None,
     all_sum: AllSum = identity,
-) -> dict[str, CovarianceScalars]:
+) -> CoveredLayers[CovarianceScalars]:
     """Trace, signal ratio, growth rate and Frobenius norm of the operators, and how well they predict a gradient.
 
     Args:
         model: A network; see `covariance_operators`. Nothing of it is changed.
-        views: A views of this rank's n samples, (n, A, *input), floating; they decide the arithmetic's precision.
-        layers: Dotted paths, patterns and types; see `resolve_layers`. All that the output depends on by default.
+        views: A views of this rank's n samples, (n, A, *input), or a dictionary of such tensors; floating ones decide
+            the arithmetic's precision.
+        layers: Dotted paths, patterns and types; see `rehearse`. All that the output depends on by default.
         num_probes: m random probes; `None` for all n_L unit vectors.
         loss: A pairwise loss of two views whose gradient is predicted.
         estimator: "plugin" (the views are the population, 1/N) or "unbiased" (for an infinite one).
-        output: What to call instead of `model`.
+        exact_growth: Those of the layers whose growth rate is computed without probes, chosen like `layers`.
+        output: What to call instead of `model`, or what to choose of its output.
         num_sketches: r random weight vectors for the Frobenius norm.
         memory_budget: Bytes that a chunk of samples may take; see `ChunkedTrace`.
+        dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
         generator: Source of probes and weight vectors on the CPU, in the same state on every rank.
-        all_sum: Sum over ranks; what crosses is m + 2 weight gradients and 2 m r^2 numbers a layer.
+        all_sum: Sum over ranks; what crosses is m + 1 weight gradients (2 more with a loss) and 2 m r^2 numbers a
+            layer, those of all layers together for every 8 probes.
 
     Returns:
-        Scalars in float64 for each layer, equal on every rank. One forward pass (a second without gradients where the
-        budget asks for chunks), m + 1 backward passes, 2 more with a loss, and the sums of per-sample gradients.
+        Scalars in float64 for each layer, equal on every rank; `left_out` says why a layer has none. One forward pass,
+        m + 1 backward passes, 2 more with a loss and for each layer of `exact_growth`, and the sums of per-sample
+        gradients. Where the budget asks for chunks, one forward pass without gradients comes first, and one with them
+        for every 8 probes.
 
     Raises:
-        ValueError: If there are fewer than two views or, over all ranks, two samples; if a layer is unknown or refused,
-            its gradients are not finite, or the budget does not hold one sample.
-        TypeError: If `views` is not floating.
+        ValueError: If there are fewer than two views or, over all ranks, two samples; if a layer is unknown; if a layer
+            named by its path is refused or its gradients are not finite, or no layer is left; if the budget does not
+            hold one sample; or if chunks are needed where dropout is on.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -85,13 +96,7 @@ def covariance_scalars(
         1.0
     """
     check_estimator(estimator)
-    num_own, num_views = check_views(views)
-    num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
-    if num_views < 2 or num_samples < 2:
-        raise ValueError(
-            f"Expected at least 2 views of at least 2 samples, got {num_views} views of {num_samples}; "
-            "pass a batch of positive pairs."
-        )
+    population = _population(views, estimator, all_sum)
     trace = ChunkedTrace(
         model,
         views,
@@ -99,35 +104,58 @@ def covariance_scalars(
         output=output,
         num_columns=min(num_probes or PROBES_AT_ONCE, PROBES_AT_ONCE),
         memory_budget=memory_budget,
+        dropout_seed=dropout_seed,
         all_sum=all_sum,
     )
     seed = int(torch.randint(2**62, (), generator=generator))
-    population = Population(num_samples, num_views, estimator)
-    probes = _probes(num_probes, trace.outputs, seed)
-    covariance = covariance_cotangents(trace.outputs, estimator=estimator, all_sum=all_sum)
-    cotangents = [covariance, *(gradient_cotangents(trace.outputs, loss) if loss is not None else ())]
     directions = {
-        name: WeightDirections(layer.kind, num_sketches, seed=seed + 1 + 3 * index, like=trace.outputs)
+        name: WeightDirections(layer.kind, num_sketches, seed=seed + 1 + 2 * index, like=trace.outputs)
         for index, (name, layer) in enumerate(trace.layers.items())
     }
-    found: dict[str, ProbeEstimates] = {}
-    for block in probes.split(PROBES_AT_ONCE):
-        for name, sums in _block_sums(trace, block, directions).items():
-            estimates = probe_estimates(sums.over_ranks(all_sum), population)
-            found[name] = found[name].joined(estimates) if name in found else estimates
-    gradients = _weight_gradients(trace, cotangents)
-    output_variance = all_sum((trace.outputs * covariance).double().sum())
-    return {
-        name: layer_scalars(
-            name,
-            estimates,
-            weight=trace.layers[name].weight,
-            gradients=[all_sum(gradient) for gradient in gradients[name]],
-            output_variance=output_variance,
-            is_exact=num_probes is None,
+    cotangents = [covariance_cotangents(trace.outputs, estimator=estimator, all_sum=all_sum)]
+    cotangents += [] if loss is None else gradient_cotangents(trace.outputs, loss)
+    asked = set() if num_probes is None else set(resolve_layers(model, exact_growth))
+    known = [name for name in trace.layers if name in asked]  # in one order on every rank
+    first, *others = _probes(num_probes, trace.outputs, seed).split(PROBES_AT_ONCE)
+    own, along = _block_sums(trace, first, directions, cotangents, known)
+    sums = over_ranks(own, all_sum)
+    estimates = {name: probe_estimates(found, population) for name, found in sums.items()}
+    of_weights = {
+        name: weight_estimates(
+            trace.layers[name].weight, found.pulled, _growth(along[name], estimator, all_sum)
         )
-        for name, estimates in found.items()
+        for name, found in sums.items()
     }
+    del own, sums  # weight gradients, for every probe
+    for block in others:
+        for name, found in over_ranks(_block_sums(trace, block, directions)[0], all_sum).items():
+            estimates[name] = estimates[name].joined(probe_estimates(found, population))
+    values = {name: [*estimates[name], *of_weights[name].known()] for name in estimates}
+    left_out = not_finite_layers(values, layers)
+    variance = output_variance(trace.outputs, estimator=estimator, all_sum=all_sum)
+    scalars = {
+        name: layer_scalars(
+            estimates[name],
+            of_weights[name],
+            output_variance=variance,
+            is_exact=num_probes is None,
+            is_positive=estimator == "plugin",
+        )
+        for name in estimates
+        if name not in left_out
+    }
+    return CoveredLayers(scalars, trace.left_out | left_out)
+
+
+def _population(views: Inputs, estimator: Estimator, all_sum: AllSum) -> Population:
+    num_own, num_views = check_views(views)
+    num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
+    if num_views < 2 or num_samples < 2:
+        raise ValueError(
+            f"Expected at least 2 views of at least 2 samples, got {num_views} views of {num_samples}; "
+            "pass a batch of positive pairs."
+        )
+    return Population(num_samples, num_views, estimator)
 
 
 def _probes(num_probes: int | None, outputs: Tensor, seed: int) -> Tensor:
@@ -139,23 +167,37 @@ def _probes(num_probes: int | None, outputs: Tensor, seed: int) -> Tensor:
     )
 
 
+def _growth(along: Sequence[Tensor], estimator: Estimator, all_sum: AllSum) -> Tensor | None:
+    # w^T OP w from K^T w of every view, where that is known
+    return output_variance(torch.cat([*along]), estimator=estimator, all_sum=all_sum) if along else None
+
+
 def _block_sums(
-    trace: ChunkedTrace, probes: Tensor, directions: Mapping[str, WeightDirections]
-) -> dict[str, CovarianceSums]:
+    trace: ChunkedTrace,
+    probes: Tensor,
+    directions: Mapping[str, WeightDirections],
+    cotangents: Sequence[Tensor] = (),
+    known: Collection[str] = (),
+) -> tuple[dict[str, CovarianceSums], dict[str, list[Tensor]]]:
+    # the sums of every layer in one pass over the chunks, and K^T w of every view for the layers in `known`
     sums: dict[str, CovarianceSums] = {}
-    for chunk, outputs in zip(trace, trace.split(trace.outputs), strict=True):
+    along: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
+    for chunk, outputs, *columns in zip(trace, *map(trace.split, (trace.outputs, *cotangents)), strict=True):
         deltas = [chunk.backward(probe.expand_as(chunk.outputs)) for probe in probes]
+        pulled = [chunk.weight_gradients(column.flatten(0, 1)) for column in columns]
         for name, seen in chunk.layers.items():
-            found = layer_sums(seen, [delta.pop(name) for delta in deltas], outputs, probes, directions[name])
-            sums[name] = sums[name].plus(found) if name in sums else found
-    return sums
-
-
-def _weight_gradients(trace: ChunkedTrace, cotangents: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    sums: dict[str, list[Tensor]] = {}
-    for chunk, *columns in zip(trace, *map(trace.split, cotangents), strict=True):
-        found = [chunk.weight_gradients(column.flatten(0, 1)) for column in columns]
-        for name in chunk.layers:
-            own = [gradients[name] for gradients in found]
-            sums[name] = [a + b for a, b in zip(sums[name], own, strict=True)] if name in sums else own
-    return sums
+            found = layer_sums(
+                seen,
+                [delta.pop(name) for delta in deltas],
+                outputs,
+                probes,
+                directions[name],
+                [gradients.pop(name) for gradients in pulled],
+            )
+            if name in sums:
+                sums[name].add(found)
+            else:
+                sums[name] = found
+        for name in known:
+            along[name].append(output_derivative(chunk, name)(chunk.layers[name].weight).view_as(outputs))
+    return sums, along

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum, identity
-from lightning_ssl_theory.operators.covariance_operators import check_views
-from lightning_ssl_theory.operators.gram_spectrum import gram_spectrum
-from lightning_ssl_theory.operators.lanczos_spectrum import lanczos_spectrum
-from lightning_ssl_theory.operators.spectrum import Spectrum
+from lightning_ssl_theory.operators.covariance_operators import as_rows, check_views
+from lightning_ssl_theory.operators.covered_layers import NOT_FINITE, CoveredLayers, NotFiniteGradientsError
+from lightning_ssl_theory.operators.spectrum import Spectrum, gram_spectrum, lanczos_spectrum
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
 from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of, rows_of, tensors_of
-from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
+from lightning_ssl_theory.tracing.layer_names import LayerChoice, exact_names, resolve_layers, weight_places
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import trace_network
 
@@ -36,25 +35,28 @@ def covariance_spectra(
     method: Method = "cheaper",
     output: Output = None,
     memory_budget: int = MEMORY_BUDGET,
+    dropout_seed: int | None = None,
     all_sum: AllSum = identity,
     all_gather_rows: AllGatherRows = identity,
-) -> dict[str, Spectrum]:
+) -> CoveredLayers[Spectrum]:
     r"""Leading eigenpairs of the plug-in operators OP_l = V_x[bar K_l] of named layers.
 
     Args:
         model: A network; see `covariance_operators`. Nothing of it is changed.
-        views: A views of this rank's n samples, (n, A, *input), floating.
-        layers: Dotted paths, patterns and types; see `resolve_layers`.
+        views: A views of this rank's n samples, (n, A, *input), or a dictionary of such tensors.
+        layers: Dotted paths, patterns and types; see `rehearse`.
         num_eigenvalues: k.
         method: "gram" for all eigenvalues from all n_L unit probes, "lanczos" for the leading ones from products OP v,
             or the one that `SpectrumCost` says is cheaper.
-        output: What to call instead of `model`.
+        output: What to call instead of `model`, or what to choose of its output.
         memory_budget: Bytes that a chunk of samples, or the Gram matrix's factor, may take.
+        dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
         all_sum: Sum over ranks.
         all_gather_rows: Rows of all ranks.
 
     Returns:
-        A spectrum for each layer, equal on every rank.
+        A spectrum for each layer, equal on every rank; `left_out` says why a layer has none. All layers share one
+        forward pass where the budget holds it.
 
     Raises:
         ValueError: If k exceeds what the rank can be, there is one sample, or Lanczos does not converge; see
@@ -72,31 +74,44 @@ def covariance_spectra(
         raise ValueError(
             f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch."
         )
+    if not resolve_layers(model, layers):
+        return CoveredLayers({}, {})
+    trace = ChunkedTrace(
+        model,
+        views,
+        layers,
+        output=output,
+        memory_budget=memory_budget,
+        dropout_seed=dropout_seed,
+        all_sum=all_sum,
+    )
     found: dict[str, Spectrum] = {}
-    for name in resolve_layers(model, layers):
-        trace = ChunkedTrace(
-            model, views, [name], output=output, memory_budget=memory_budget, all_sum=all_sum
-        )
-        num_weights = trace.layers[name].weight.numel()
-        num_rows = (num_samples - 1) * trace.outputs.shape[2]
+    failed: dict[str, NotFiniteGradientsError] = {}
+    for name, layer in trace.layers.items():
+        num_weights, num_rows = layer.weight.numel(), (num_samples - 1) * trace.outputs.shape[2]
         if not 1 <= num_eigenvalues <= min(num_weights, num_rows):
             raise ValueError(
                 f"Expected `num_eigenvalues` between 1 and {min(num_weights, num_rows)}, the largest rank possible at "
                 f"layer {name!r}, got {num_eigenvalues}; lower it or pass more samples."
             )
-        if method == "cheaper":
+        is_gram = method == "gram" or num_eigenvalues == num_weights
+        if method == "cheaper" and not is_gram:
             cost = spectrum_cost(model, views, name, num_samples, num_eigenvalues, output=output)
-            is_gram = cost.gram <= cost.lanczos and cost.gram_bytes <= memory_budget
-        else:
-            is_gram = method == "gram"
-        if is_gram or num_eigenvalues == num_weights:
-            spectrum = gram_spectrum(
-                trace, name, num_eigenvalues, all_sum=all_sum, all_gather_rows=all_gather_rows
-            )
-        else:
-            spectrum = lanczos_spectrum(trace, name, num_eigenvalues, all_sum=all_sum)
-        found[name] = spectrum
-    return found
+            is_dear = cost.gram > cost.lanczos or cost.gram_bytes > memory_budget
+            is_gram = not all_sum(torch.tensor(int(is_dear), device=device_of(views)))
+        try:
+            if is_gram:
+                found[name] = gram_spectrum(
+                    trace, name, num_eigenvalues, all_sum=all_sum, all_gather_rows=all_gather_rows
+                )
+            else:
+                found[name] = lanczos_spectrum(trace, name, num_eigenvalues, all_sum=all_sum)
+        except NotFiniteGradientsError as error:
+            failed[name] = error
+    for name, reason in failed.items():
+        if not found or name in exact_names(layers):
+            raise reason
+    return CoveredLayers(found, trace.left_out | dict.fromkeys(failed, NOT_FINITE))
 
 
 class SpectrumCost(NamedTuple):
@@ -116,7 +131,7 @@ def spectrum_cost(
     *,
     output: Output = None,
 ) -> SpectrumCost:
-    """What the spectrum of one layer costs, counted on one sample.
+    """What the spectrum of one layer costs, counted on three samples.
 
     With c multiplications of all Linear and Conv layers from this one on, a backward pass takes c, and a weight
     gradient P for each output position. The Gram way takes n_L backward passes and weight gradients of every view and
@@ -133,13 +148,11 @@ def spectrum_cost(
     Returns:
         The costs.
     """
-    trace = trace_network(model, rows_of(views, 0), output=output)
-    seen = dict(trace.layers)
-    if layer not in seen:  # a normalisation layer
-        seen |= trace_network(model, rows_of(views, 0), [layer], output=output).layers
-    names = [name for name, _ in model.named_modules() if name in seen]
+    trace = trace_network(model, as_rows(rows_of(views, slice(3))), [nn.Module, layer], output=output)
+    seen = trace.layers
     products = {name: found.weight.numel() * found.patches().shape[3] for name, found in seen.items()}
-    above = sum(products[name] for name in names[names.index(layer) :])
+    names = [name for name in weight_places(model, with_aliases=True) if name in seen]
+    above = sum(products[name] for name in names[names.index(layer) :] if seen[name].kind.is_dense)
     num_views, num_outputs = tensors_of(views)[0].shape[1], trace.outputs.shape[1]
     num_weights, num_rows = seen[layer].weight.numel(), num_samples * num_outputs
     small, large = sorted((num_weights, num_rows))

@@ -34,7 +34,7 @@ class OperatorProduct:
         outputs = torch.cat(scores).unflatten(0, self._trace.outputs.shape[:2])
         cotangents = covariance_cotangents(outputs, estimator="plugin", all_sum=self._all_sum)
         parts = zip(self._trace, self._trace.split(cotangents), strict=True)
-        found = [chunk.weight_gradients(own.flatten(0, 1))[self._name] for chunk, own in parts]
+        found = [chunk.weight_gradients(own.flatten(0, 1), [self._name])[self._name] for chunk, own in parts]
         return self._all_sum(torch.stack(found).sum(0))
 
 

@@ -51,6 +51,13 @@ def covariance_cotangents(outputs: Tensor, *, estimator: Estimator, all_sum: All
     return (others - elsewhere) / (count * num_views)
 
 
+def output_variance(outputs: Tensor, *, estimator: Estimator, all_sum: AllSum = identity) -> Tensor:
+    """Trace of the covariance of the samples' mean outputs, a float64 scalar; `covariance_cotangents` has the rest."""
+    outputs = outputs.double()
+    cotangents = covariance_cotangents(outputs, estimator=estimator, all_sum=all_sum)
+    return all_sum((outputs * cotangents).sum())
+
+
 def gradient_cotangents(outputs: Tensor, loss: PairwiseObjective) -> tuple[Tensor, Tensor]:
     r"""Cotangents of a loss's true gradient, and of theory's prediction of it.
 

@@ -1,10 +1,23 @@
-"""The spectrum of a covariance operator, or the leading part of it."""
+r"""The spectrum of a plug-in operator, or the leading part of it, in two ways.
 
+"Gram": the rows bar K_i u_c of all samples and all unit probes, centred over samples, are a factor of N OP. Of the two
+matrices of their products, P x P and N n_L x N n_L, the smaller one has the spectrum. "Lanczos": the leading part from
+products OP v alone.
+"""
+
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from lightning_ssl_theory.moments import effective_rank
+from lightning_ssl_theory.distributed import AllGatherRows, AllSum
+from lightning_ssl_theory.operators.covered_layers import NotFiniteGradientsError
+from lightning_ssl_theory.operators.operator_product import OperatorProduct
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 
 
 class Spectrum(NamedTuple):
@@ -50,3 +63,111 @@ def leading_spectrum(
         effective_rank(values) if is_whole else None,
         (rows @ flat).norm() / norm.where(norm > 0, 1),
     )
+
+
+def gram_spectrum(
+    trace: ChunkedTrace,
+    name: str,
+    num_eigenvalues: int,
+    *,
+    all_sum: AllSum,
+    all_gather_rows: AllGatherRows,
+) -> Spectrum:
+    """The spectrum of one layer's operator.
+
+    Args:
+        trace: This rank's views.
+        name: The layer's path.
+        num_eigenvalues: k, at most min(P, N n_L).
+        all_sum: Sum over ranks; crosses where P <= N n_L: P^2 + n_L P numbers.
+        all_gather_rows: Rows of all ranks; crosses otherwise: N n_L P numbers.
+
+    Returns:
+        Its leading eigenpairs and its effective rank. n_L backward passes; O(min(P, N n_L)^2 max(P, N n_L)) time.
+
+    Raises:
+        NotFiniteGradientsError: If a per-sample gradient is not finite, on all ranks.
+    """
+    weight = trace.layers[name].weight
+    num_outputs, num_weights = trace.outputs.shape[2], weight.numel()
+    count = all_sum(torch.tensor(float(len(trace.outputs)), dtype=torch.float64, device=weight.device))
+    if num_weights <= count * num_outputs:
+        products = weight.new_zeros(num_weights, num_weights, dtype=torch.float64)
+        totals = weight.new_zeros(num_outputs, num_weights, dtype=torch.float64)
+        for index, rows in _rows(trace, name):
+            products.addmm_(rows.mT, rows)
+            totals[index] += rows.sum(0)
+        totals, products = all_sum(totals) / count, all_sum(products) / count
+        _check_finite(name, products)
+        values, vectors = torch.linalg.eigh(products - totals.mT @ totals)
+    else:
+        found: list[list[Tensor]] = [[] for _ in range(num_outputs)]
+        for index, rows in _rows(trace, name):
+            found[index].append(rows)
+        factor = all_gather_rows(torch.stack([torch.cat(rows) for rows in found], dim=1))  # (N, n_L, P)
+        _check_finite(name, factor)
+        centred = (factor - factor.mean(0)).flatten(0, 1) / count.sqrt()
+        values, left = torch.linalg.eigh(centred @ centred.mT)
+        vectors = torch.nn.functional.normalize(centred.mT @ left, dim=0)
+    return leading_spectrum(values, vectors, weight, num_eigenvalues, is_whole=True)
+
+
+def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, all_sum: AllSum) -> Spectrum:
+    """The k leading eigenpairs of one layer's operator.
+
+    Args:
+        trace: This rank's views.
+        name: The layer's path.
+        num_eigenvalues: k, below P.
+        all_sum: Sum over ranks.
+
+    Returns:
+        Them, without an effective rank. Usually 20 to 60 products OP v.
+
+    Raises:
+        ValueError: If the iterations do not converge.
+        NotFiniteGradientsError: If a gradient is not finite, on all ranks.
+    """
+    weight = trace.layers[name].weight
+    product, size = OperatorProduct(trace, name, all_sum=all_sum), weight.numel()
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        column = torch.from_numpy(vector.ravel()).to(trace.outputs).reshape(weight.shape)
+        found = product(column)
+        _check_finite(name, found)
+        return found.reshape(-1).double().cpu().numpy()
+
+    operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
+    start = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    tolerance = 100 * torch.finfo(trace.outputs.dtype).eps
+    try:
+        values, vectors = eigsh(operator, k=num_eigenvalues, which="LA", v0=start, tol=tolerance)
+    except ArpackNoConvergence as error:
+        raise ValueError(
+            f"Expected Lanczos iterations to converge for layer {name!r}, they did not; "
+            "lower `num_eigenvalues` or pass float64 views."
+        ) from error
+    return leading_spectrum(
+        torch.from_numpy(values).to(weight.device),
+        torch.from_numpy(vectors).to(weight.device),
+        weight,
+        num_eigenvalues,
+        is_whole=False,
+    )
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise NotFiniteGradientsError(name)
+
+
+def _rows(trace: ChunkedTrace, name: str) -> Iterator[tuple[int, Tensor]]:
+    # for each unit probe c and chunk: c and bar K_i u_c, (n, P)
+    num_views, num_outputs = trace.outputs.shape[1:]
+    for chunk in trace:
+        seen = chunk.layers[name]
+        for index in range(num_outputs):
+            probe = torch.zeros_like(chunk.outputs)
+            probe[:, index] = 1
+            gradients = seen.sample_gradients(chunk.backward(probe, [name])[name])
+            yield index, gradients.unflatten(0, (-1, num_views)).mean(1).double()

@@ -4,7 +4,7 @@ BatchNorm layers in training mode use the statistics of this very batch (of all 
 evaluation mode use their running statistics. Dropout is off.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -38,23 +38,27 @@ class NetworkTrace(NamedTuple):
     places: dict[str, WeightPlace]
     again: Callable[[], AbstractContextManager[None]]
 
-    def backward(self, cotangents: Tensor) -> dict[str, Tensor]:
+    def backward(self, cotangents: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """Pull per-sample cotangents of the outputs back to the layers' outputs.
 
         Args:
             cotangents: (S, n_L).
+            names: Which layers; all by default.
 
         Returns:
             For each layer the gradients with respect to its output, (S, ...). One backward pass for all layers,
             without the gradients of any weight.
         """
-        found = self._pulled([layer.outputs for layer in self.layers.values()], cotangents)
-        return dict(zip(self.layers, found, strict=True))
+        layers = {name: self.layers[name] for name in (self.layers if names is None else names)}
+        found = self._pulled([layer.outputs for layer in layers.values()], cotangents)
+        return dict(zip(layers, found, strict=True))
 
-    def weight_gradients(self, cotangents: Tensor) -> dict[str, Tensor]:
-        """Pull per-sample cotangents of the outputs, (S, n_L), back to the layers' weights, summed over samples."""
-        found = dict(zip(self.leaves, self._pulled(list(self.leaves.values()), cotangents), strict=True))
-        return {name: part_of(found[self.places[name].key], self.places[name]) for name in self.layers}
+    def weight_gradients(self, cotangents: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Pull cotangents of the outputs, (S, n_L), back to all or some layers' weights, summed over samples."""
+        places = {name: self.places[name] for name in (self.layers if names is None else names)}
+        keys = list(dict.fromkeys(place.key for place in places.values()))
+        found = dict(zip(keys, self._pulled([self.leaves[key] for key in keys], cotangents), strict=True))
+        return {name: part_of(found[place.key], place) for name, place in places.items()}
 
     def _pulled(self, targets: Sequence[Tensor], cotangents: Tensor) -> Sequence[Tensor]:
         with self.again():
@@ -127,13 +131,4 @@ def check_finite_outputs(outputs: Tensor, all_sum: AllSum = identity) -> None:
     if all_sum((~outputs.isfinite()).any().int()):
         raise ValueError(
             "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the input."
-        )
-
-
-def check_finite_gradients(name: str, *values: Tensor) -> None:
-    """Raise ValueError unless what came back at a layer, equal on all ranks, is finite."""
-    if not all(found.isfinite().all() for found in values):
-        raise ValueError(
-            f"Expected finite gradients of the output at layer {name!r}, found NaN or infinity; "
-            "look for a square root or a division at zero after it, or leave it out of `layers`."
         )

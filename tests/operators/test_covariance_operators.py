@@ -204,7 +204,7 @@ def test_all_unit_probes_in_chunks_equal_random_probes_in_mean_only():
         operator.eigenvalues(1)
     with pytest.raises(ValueError, match="Expected at least 2 random probes for a Frobenius norm, got 1"):
         operator.frobenius_norm()
-    assert operator.trace_standard_error().isnan()
+    assert operator.trace_error95().isnan()
 
 
 def test_batch_norm_statistics_are_held_and_untouched():

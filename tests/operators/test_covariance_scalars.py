@@ -18,7 +18,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lightning_ssl_theory.losses import InfoNCELoss
-from lightning_ssl_theory.operators import covariance_scalars
+from lightning_ssl_theory.operators import covariance_operators, covariance_scalars, covariance_spectra
 
 ESTIMATORS = ["plugin", "unbiased"]
 MODULE = sys.modules["lightning_ssl_theory.operators.covariance_scalars"]
@@ -49,7 +49,7 @@ def test_all_unit_probes_equal_the_dense_operator(build, estimator):
     for name, values in found.items():
         for key, expected in dense_scalars(held, views, name, estimator).items():
             assert_close(getattr(values, key), expected, rtol=1e-8, atol=1e-12)
-        assert (values.trace_stderr, values.signal_ratio_stderr, values.growth_rate_stderr) == (0, 0, 0)
+        assert (values.trace_error95, values.signal_ratio_error95, values.growth_rate_error95) == (0, 0, 0)
         assert values.residual is None
         assert values.cosine is None
 
@@ -162,7 +162,7 @@ def test_dead_layers_give_zeros_and_no_nan():
 def test_a_single_probe_knows_no_error():
     values = covariance_scalars(biased_mlp(), draw_views((5,)), num_probes=1)["0"]
     assert values.trace.isfinite()
-    for key in ("trace_stderr", "signal_ratio_stderr", "growth_rate_stderr", "frobenius_norm"):
+    for key in ("trace_error95", "signal_ratio_error95", "growth_rate_error95", "frobenius_norm"):
         assert getattr(values, key).isnan()
 
 
@@ -173,7 +173,7 @@ def test_growth_rates_of_bias_free_networks_need_no_probe(num_probes):
     exact = covariance_scalars(model, views, num_probes=None)
     for name, values in covariance_scalars(model, views, num_probes=num_probes).items():
         assert_close(values.growth_rate, exact[name].growth_rate)
-        assert values.growth_rate_stderr < 1e-14 * values.growth_rate
+        assert values.growth_rate_error95 < 1e-14 * values.growth_rate
 
 
 REPETITIONS = 200
@@ -182,7 +182,7 @@ MEASURED = ("trace", "signal_ratio", "growth_rate", "frobenius_norm")
 
 @pytest.mark.parametrize("num_probes", [4, 16])
 def test_estimates_are_unbiased_and_know_their_error(num_probes):
-    """Shares of 200 draws within twice the error of the truth, with 4 and with 16 probes of 16 outputs.
+    """Shares of 200 draws within the error of the truth, with 4 and with 16 probes of 16 outputs.
 
     Measured: trace 0.935, 0.955; signal ratio 0.940, 0.935; growth rate 0.950, 0.955; Frobenius norm 0.935, 0.930.
     """
@@ -199,13 +199,160 @@ def test_estimates_are_unbiased_and_know_their_error(num_probes):
     for key in MEASURED:
         expected = dense.norm() if key == "frobenius_norm" else getattr(exact, key)
         found = torch.stack([getattr(values, key) for values in draws])
-        errors = torch.stack([getattr(values, f"{key}_stderr") for values in draws])
-        coverages[key] = float(((found - expected).abs() <= 2 * errors).double().mean())
+        errors = torch.stack([getattr(values, f"{key}_error95") for values in draws])
+        coverages[key] = float(((found - expected).abs() <= errors).double().mean())
         if key in ("trace", "growth_rate"):  # a ratio and a root are not linear
             assert abs(found.mean() - expected) < 4 * found.std() / REPETITIONS**0.5
     squares = torch.stack([values.frobenius_norm.square() for values in draws])
     assert abs(squares.mean() - dense.square().sum()) < 4 * squares.std() / REPETITIONS**0.5
     assert all(0.9 <= share <= 0.99 for share in coverages.values()), coverages
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("budget", [2**30, 80_000], ids=["whole", "chunks"])
+def test_exact_growth_rates_need_no_probe(budget, estimator):
+    """K^T w is one derivative along the weight; the layers beside them keep their estimates."""
+    model, views = residual_net(), draw_views(IMAGE_SHAPE)
+    held = held_copy(model, views.flatten(0, 1))
+
+    def found(exact_growth):
+        return covariance_scalars(
+            model,
+            views,
+            [nn.Module],
+            num_probes=2,
+            estimator=estimator,
+            exact_growth=exact_growth,
+            memory_budget=budget,
+            generator=seeded(),
+        )
+
+    some, none = found(["inner", nn.BatchNorm2d]), found(())
+    for name, values in some.items():
+        if name in ("inner", "norm"):
+            expected = dense_scalars(held, views, name, estimator)["growth_rate"]
+            assert_close(values.growth_rate, expected, rtol=1e-9, atol=1e-14)
+            assert abs(none[name].growth_rate - expected) > 1e-6 * abs(expected)
+            assert values.growth_rate_error95 == 0
+        else:
+            assert torch.equal(values.growth_rate, none[name].growth_rate)
+        assert torch.equal(values.trace, none[name].trace)
+
+
+def test_a_plugin_growth_rate_is_never_negative_by_noise():
+    """w is a null vector of OP: K^T w is the same for all samples, and its variance 0."""
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 16)).double()
+    views = draw_views((5,))
+    with torch.no_grad():
+        model[0].weight.zero_()[:, 4] = 1.0
+        views[..., 4] = 0.0  # the weight multiplies zero
+    rates = [
+        covariance_scalars(model, views, ["0"], num_probes=2, generator=seeded(seed))["0"] for seed in range(20)
+    ]
+    assert all(values.growth_rate >= 0 for values in rates)
+    exact = covariance_scalars(model, views, ["0"], num_probes=2, exact_growth="0")["0"]
+    assert exact.growth_rate == pytest.approx(0, abs=1e-25)
+    honest = [
+        covariance_scalars(
+            model, views, ["0"], num_probes=2, estimator="unbiased", generator=seeded(seed)
+        )["0"].growth_rate
+        for seed in range(20)
+    ]
+    assert min(honest) < 0
+
+
+def test_dropout_from_a_seed_makes_views_of_equal_rows():
+    """Without it the views of a sample are one; with it the operators are those of the masked network."""
+    model = nn.Sequential(nn.Linear(5, 7), nn.Dropout(0.5), nn.Tanh(), nn.Linear(7, 3)).double()
+    same = draw_views((5,), num_samples=12, num_views=1).expand(-1, 2, -1).contiguous()
+    assert covariance_scalars(model, same, num_probes=None)["0"].signal_ratio == 1
+    found = covariance_scalars(model, same, num_probes=None, dropout_seed=3)
+    again = covariance_scalars(model, same, num_probes=None, dropout_seed=3)
+    other = covariance_scalars(model, same, num_probes=None, dropout_seed=4)
+    operators = covariance_operators(model, same, dropout_seed=3)
+    spectra = covariance_spectra(model, same, "0", num_eigenvalues=2, dropout_seed=3)
+    for name, values in found.items():
+        assert values.signal_ratio < 0.99
+        assert torch.equal(values.trace, again[name].trace)
+        assert abs(values.trace - other[name].trace) > 1e-3 * values.trace
+        assert_close(operators[name].trace(), values.trace)
+    assert_close(spectra["0"].eigenvalues, operators["0"].eigenvalues(2))
+
+
+def test_dropout_refuses_chunks():
+    model = nn.Sequential(nn.Linear(5, 7), nn.Dropout(0.5), nn.Tanh(), nn.Linear(7, 3)).double()
+    message = (
+        "Expected a network that gives a sample the same output in a part of the batch as in the whole, it draws at "
+        "random or mixes samples; raise `memory_budget` so that one part holds the batch"
+    )
+    views = draw_views((5,), num_samples=12)
+    for look in (covariance_scalars, lambda *args, **kw: covariance_spectra(*args, [nn.Linear], **kw)):
+        with pytest.raises(ValueError, match=message):
+            look(model, views, memory_budget=5_000, dropout_seed=3)
+        assert set(look(model, views, memory_budget=5_000)) == {"0", "3"}
+
+
+class Counted:
+    """Sums over one rank, and how often they were asked for."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, tensor):
+        self.sizes.append(tensor.numel())
+        return tensor
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_sums_of_all_layers_cross_ranks_together(depth):
+    """As many sums for 14 layers as for 4, two of float32 views: in float32 and in float64."""
+    layers = [module for _ in range(depth) for module in (nn.Linear(5, 5), nn.LayerNorm(5))]
+    model = nn.Sequential(*layers, nn.Linear(5, 3))
+    counted = Counted()
+    covariance_scalars(
+        model, draw_views((5,)).float(), [nn.Module], loss=InfoNCELoss(), num_sketches=4, all_sum=counted
+    )
+    num_weights = sum(parameter.numel() for name, parameter in model.named_parameters() if "weight" in name)
+    large = [size for size in counted.sizes if size > 50]
+    num_layers = 2 * depth + 1
+    assert large == [(4 + 3) * num_weights, num_layers * 4 * (2 + 2 * 16 + 4 + 3)] or large == large[::-1]
+    assert len(counted.sizes) < 16
+
+
+class Passes(nn.Module):
+    """Counts the forward and backward passes over more than the few rows of a rehearsal."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward_passes, self.backward_passes = [], []
+
+    def forward(self, x):
+        self.forward_passes.append(len(x))
+        if x.requires_grad:
+            x = x * 1.0
+            x.register_hook(lambda gradient: self.backward_passes.append(len(gradient)))
+        return x
+
+
+@pytest.mark.parametrize(("num_probes", "with_loss", "expected"), [(4, False, 5), (4, True, 7), (None, True, 22)])
+def test_passes_over_the_batch(num_probes, with_loss, expected):
+    """One forward pass; m + 1 backward passes, 2 more with a loss."""
+    passes = Passes()
+    model = nn.Sequential(nn.Linear(5, 7), passes, nn.Linear(7, 19)).double()
+    loss = InfoNCELoss() if with_loss else None
+    covariance_scalars(model, draw_views((5,), num_samples=6), num_probes=num_probes, loss=loss)
+    assert [size for size in passes.forward_passes if size > 3] == [12]
+    assert [size for size in passes.backward_passes if size > 3] == [12] * expected
+
+
+def test_passes_over_chunks():
+    """A pass without gradients over all, and one with them over each chunk for every 8 probes."""
+    passes = Passes()
+    model = nn.Sequential(nn.Linear(5, 7), passes, nn.Linear(7, 19)).double()
+    views = draw_views((5,), num_samples=8)
+    covariance_scalars(model, views, num_probes=8, loss=InfoNCELoss(), memory_budget=24_000)
+    assert sum(passes.forward_passes) == 2 * 16 + 2 * 3  # twice three rows rehearse
+    assert len(passes.forward_passes) > 4
 
 
 def coverage_network():

@@ -211,7 +211,7 @@ def test_rejects_gradients_that_are_not_finite(method):
 
 
 def test_lanczos_that_does_not_converge(monkeypatch):
-    module = sys.modules["lightning_ssl_theory.operators.lanczos_spectrum"]
+    module = sys.modules["lightning_ssl_theory.operators.spectrum"]
     eigsh = module.eigsh
     monkeypatch.setattr(module, "eigsh", lambda *args, **kwargs: eigsh(*args, **kwargs, maxiter=1, ncv=4))
     message = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lightning_ssl_theory.operators.frobenius_estimate import frobenius_estimate
+from lightning_ssl_theory.operators.scalar_estimates import frobenius_estimate
 
 F64 = torch.float64
 
