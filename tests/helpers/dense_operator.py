@@ -1,5 +1,9 @@
 """Dense covariance operators from per-sample Jacobians, one loop a term of the definition: the oracle."""
 
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
@@ -18,6 +22,36 @@ def connections_loop(model: nn.Module, views: Tensor, layer: str) -> Tensor:
 
             found.append(jacrev(output)(weight).detach().reshape(-1, weight.numel()).T)
     return torch.stack(found).unflatten(0, views.shape[:2])
+
+
+def jacobians_loop(
+    model: nn.Module,
+    views: Any,
+    weight: str,
+    call: Callable[[nn.Module, Any], Tensor] = lambda model, row: model(row),
+    part: slice = slice(None),
+) -> Tensor:
+    """K of every view, (N, A, P, n_L): a fresh copy of the network, one row and one backward pass an output for each.
+
+    The copies keep what a forward writes from the next view; `backward`, unlike `jacrev`, passes through any forward.
+    """
+    parts = views if isinstance(views, dict) else {"": views}
+    num_samples, num_views = next(iter(parts.values())).shape[:2]
+    found = []
+    for i in range(num_samples):
+        for a in range(num_views):
+            twin = deepcopy(model)
+            leaf = twin.get_parameter(weight).requires_grad_()
+            row = {key: value[i, a][None].clone() for key, value in parts.items()}
+            output = call(twin, row if isinstance(views, dict) else row[""])[0]
+            columns = []
+            for entry in output:
+                twin.zero_grad()
+                entry.backward(retain_graph=True)
+                gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                columns.append(gradient[part].reshape(-1).clone())
+            found.append(torch.stack(columns, 1).detach())
+    return torch.stack(found).unflatten(0, (num_samples, num_views))
 
 
 def plugin_loop(k: Tensor) -> Tensor:
