@@ -75,7 +75,9 @@ def check_kind(kind: Kind) -> None:
         assert dense.trace() > 1e-9, name
         weight = used.get_parameter(key).detach()[part].reshape(-1)
         growth = weight @ dense @ weight / weight.square().sum().clamp(min=1e-300)
-        assert_close(found[name].trace, dense.trace(), rtol=1e-7, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+        assert_close(
+            found[name].trace, dense.trace(), rtol=1e-7, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+        )
         assert_close(found[name].growth_rate, growth, rtol=1e-6, atol=1e-10)
     check_features(model, twin, rows, kind, output)
     assert_unchanged(before, everything(model))

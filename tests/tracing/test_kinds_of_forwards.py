@@ -196,7 +196,9 @@ def partly_trained():
 
 
 def parametrised(wrap, **arguments):
-    return lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), wrap(nn.Linear(4, 4), **arguments), nn.Linear(4, 3))
+    return lambda: nn.Sequential(
+        nn.Linear(5, 4), nn.Tanh(), wrap(nn.Linear(4, 4), **arguments), nn.Linear(4, 3)
+    )
 
 
 VIEWS = draw_views((5,), num_samples=4)
@@ -207,30 +209,56 @@ UNREACHED = "is not reached by the forward pass"
 FORWARDS = [
     pytest.param(Kind(Alias, VIEWS, ("backbone", "net.2")), id="module-under-two-names"),
     pytest.param(Kind(LossHolds, VIEWS, ("loss.network.0", "loss.network.2")), id="loss-holds-the-network"),
-    pytest.param(
-        Kind(Tied, VIEWS, ("head",), {"encoder": "sees more than one input"}), id="tied-parameters"
-    ),
+    pytest.param(Kind(Tied, VIEWS, ("head",), {"encoder": "sees more than one input"}), id="tied-parameters"),
     pytest.param(Kind(MovingAverage, VIEWS, ("query", "key", "head")), id="moving-average-in-forward"),
-    pytest.param(Kind(LateMovingAverage, VIEWS, ("query.0", "query.2"), {"key.0": "does not lead", "key.2": "does not lead"}), id="moving-average-after-its-use"),
+    pytest.param(
+        Kind(
+            LateMovingAverage,
+            VIEWS,
+            ("query.0", "query.2"),
+            {"key.0": "does not lead", "key.2": "does not lead"},
+        ),
+        id="moving-average-after-its-use",
+    ),
     pytest.param(Kind(Prototypes, VIEWS, ("stem", "prototypes")), id="prototypes-normalised-in-place"),
     pytest.param(Kind(MaxNorm, IDS, ("head",), {"embed": COMPUTED}), id="embedding-max-norm"),
     pytest.param(Kind(Memory, VIEWS, ("head",), is_trained=False), id="plain-attributes"),
     pytest.param(Kind(lambda: Checkpointed(False), VIEWS, ("stem", "block.0", "head")), id="checkpoint"),
-    pytest.param(Kind(lambda: Checkpointed(True), VIEWS, ("stem", "block.0", "head")), id="checkpoint-reentrant"),
+    pytest.param(
+        Kind(lambda: Checkpointed(True), VIEWS, ("stem", "block.0", "head")), id="checkpoint-reentrant"
+    ),
     pytest.param(Kind(Hooked, VIEWS, ("0", "2")), id="user-hooks"),
     pytest.param(Kind(Wrapper, VIEWS, ("inner",)), id="attributes-of-what-is-wrapped"),
-    pytest.param(Kind(Teacher, VIEWS, ("student",), {"teacher": "does not lead to the output"}), id="teacher-without-a-graph"),
+    pytest.param(
+        Kind(Teacher, VIEWS, ("student",), {"teacher": "does not lead to the output"}),
+        id="teacher-without-a-graph",
+    ),
     pytest.param(Kind(partly_trained, VIEWS, ("0", "3")), id="parts-that-are-not-trained"),
     pytest.param(
-        Kind(parametrised(parametrizations.spectral_norm), VIEWS, ("0", "3"), {"2.parametrizations.weight.original": COMPUTED}),
+        Kind(
+            parametrised(parametrizations.spectral_norm),
+            VIEWS,
+            ("0", "3"),
+            {"2.parametrizations.weight.original": COMPUTED},
+        ),
         id="spectral-norm",
     ),
     pytest.param(
-        Kind(parametrised(parametrizations.weight_norm), VIEWS, ("0", "3"), {f"2.parametrizations.weight.original{i}": COMPUTED for i in (0, 1)}),
+        Kind(
+            parametrised(parametrizations.weight_norm),
+            VIEWS,
+            ("0", "3"),
+            {f"2.parametrizations.weight.original{i}": COMPUTED for i in (0, 1)},
+        ),
         id="weight-norm",
     ),
     pytest.param(
-        Kind(parametrised(parametrizations.orthogonal), VIEWS, ("0", "3"), {"2.parametrizations.weight.original": COMPUTED}),
+        Kind(
+            parametrised(parametrizations.orthogonal),
+            VIEWS,
+            ("0", "3"),
+            {"2.parametrizations.weight.original": COMPUTED},
+        ),
         id="orthogonal",
     ),
     pytest.param(
