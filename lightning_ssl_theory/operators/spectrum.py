@@ -13,8 +13,8 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum
+from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.covered_layers import NotFiniteGradientsError
 from lightning_ssl_theory.operators.operator_product import OperatorProduct
 from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace

@@ -119,7 +119,7 @@ class FeatureReader:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever a forward that was not made for this raises
-                failure = failure or error
+                failure = error if callee is whole else failure
                 continue
             for name in [name for name in wanted if name in first.outputs]:
                 missing.remove(name)
@@ -267,6 +267,9 @@ def _feature_axis(outputs: Tensor, passages: Sequence[Passage]) -> int | None:
         return None
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(outputs.shape, generator=generator).to(outputs) + 0.5
+    is_constant = not bool(
+        (outputs != outputs.flatten()[0]).any()
+    )  # nothing flows back, and any axis will do
     for passage in passages[::-1][:NUM_PASSAGES]:
         axis = passage.use.kind.feature_axis % passage.outputs.ndim
         size = passage.outputs.shape[axis]
@@ -286,4 +289,6 @@ def _feature_axis(outputs: Tensor, passages: Sequence[Passage]) -> int | None:
                     return candidate
         if is_reached:
             return None
+        if is_constant and outputs.shape == passage.outputs.shape:
+            return axis
     return None

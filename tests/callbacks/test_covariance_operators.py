@@ -16,8 +16,14 @@ from lightning_ssl_theory.losses import InfoNCELoss, SimpleContrastiveLoss
 
 LAYERS = ["backbone.conv", "projector.hidden", "projector.out"]
 ESTIMATES = ["trace", "signal_ratio", "growth_rate", "frobenius_norm"]
-SCALARS = [*ESTIMATES, *(f"{name}_stderr" for name in ESTIMATES), "residual", "cosine"]
+ERRORS = [f"{name}_{kind}" for name in ESTIMATES for kind in ("error95", "stderr")]
+SCALARS = [*ESTIMATES, *ERRORS, "residual", "cosine"]
 NUM_SAMPLES = 6
+
+
+def layers_of(values):
+    """The layers of keys `covariance/<layer>/<quantity>`."""
+    return {key.split("/")[1] for key in values if key.count("/") == 2}
 
 
 def first_look(callback, module=None, **arguments):
@@ -101,7 +107,11 @@ def test_values_of_every_layer(estimator):
         f"covariance/projector.out/{key}"
         for key in ("eigenvalue_1", "eigenvalue_2", "eigenvalue_3", "effective_rank", "weight_cosine")
     ]
-    assert set(values) == {f"covariance/{name}/{key}" for name in LAYERS for key in SCALARS} | set(spectrum)
+    expected = {f"covariance/{name}/{key}" for name in LAYERS for key in SCALARS} | set(spectrum)
+    assert set(values) == expected | {"covariance/weight_share"}
+    sizes = {name: value.numel() for name, value in network.named_parameters()}
+    share = sum(sizes[f"{name}.weight"] for name in LAYERS) / sum(sizes.values())
+    assert values["covariance/weight_share"] == pytest.approx(share)
     for name in LAYERS:
         k = connections_loop(network, views, name)
         signal = unbiased_loop(k) if estimator == "unbiased" else plugin_loop(k)
@@ -109,7 +119,7 @@ def test_values_of_every_layer(estimator):
         weight = network.get_submodule(name).weight.detach().reshape(-1)
         expected = {
             "trace": signal.trace(),
-            "trace_stderr": torch.zeros(()),
+            "trace_error95": torch.zeros(()),
             "signal_ratio": signal.trace() / (signal.trace() + augmentation.trace()),
             "growth_rate": weight @ signal @ weight / (weight @ weight),
         }
@@ -151,7 +161,8 @@ def test_random_probes_are_near_and_say_how_near():
     exact, _ = first_look(CovarianceOperators(num_probes=None))
     few, _ = first_look(CovarianceOperators(num_probes=64))
     for name in LAYERS:
-        stderr = few[f"covariance/{name}/trace_stderr"]
+        stderr = few[f"covariance/{name}/trace_error95"] / 2
+        assert few[f"covariance/{name}/trace_stderr"] == pytest.approx(stderr)  # its name in 0.1
         # K u = u h^T in the last layer, whose length no choice of signs in u changes
         assert (
             (stderr < 1e-6)
@@ -170,7 +181,7 @@ def test_layers_num_samples_and_output():
     values, views = first_look(
         CovarianceOperators("projector.hidden", num_probes=None, num_samples=4, precision="float64")
     )
-    assert {key.split("/")[1] for key in values} == {"projector.hidden"}
+    assert layers_of(values) == {"projector.hidden"}
     network = held_network(views[:4])
     k = connections_loop(network, views[:4], "projector.hidden")
     assert values["covariance/projector.hidden/trace"] == pytest.approx(
@@ -191,7 +202,7 @@ def test_without_a_pairwise_loss_there_is_no_prediction():
     module.loss = nn.CosineEmbeddingLoss()
     module.training_step = lambda batch, batch_idx: module.embed(batch[0][0]).square().mean()
     values, _ = first_look(CovarianceOperators(["projector.out"]), module)
-    assert {key.split("/")[-1] for key in values} == set(SCALARS) - {"residual", "cosine"}
+    assert {key.split("/")[-1] for key in values} == {*SCALARS, "weight_share"} - {"residual", "cosine"}
 
 
 def test_three_views_are_seen():
@@ -213,7 +224,7 @@ def test_layers_by_pattern_and_type_and_normalisation():
     values, views = first_look(
         CovarianceOperators(["*.norm", nn.Conv2d], num_probes=None, precision="float64")
     )
-    assert {key.split("/")[1] for key in values} == {"backbone.norm", "projector.norm", "backbone.conv"}
+    assert layers_of(values) == {"backbone.norm", "projector.norm", "backbone.conv"}
     network = held_network(views)
     for name in ("backbone.norm", "projector.norm"):
         expected = plugin_loop(connections_loop(network, views, name)).trace()
@@ -233,6 +244,7 @@ def test_a_small_memory_budget_changes_nothing_and_a_tiny_one_is_refused():
 def test_what_one_probe_cannot_tell_is_not_logged():
     values, _ = first_look(CovarianceOperators(["backbone.conv"], num_probes=1))
     assert {key.split("/")[-1] for key in values} == {
+        "weight_share",
         "trace",
         "signal_ratio",
         "growth_rate",

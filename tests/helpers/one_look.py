@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from helpers.dense_operator import jacobians_loop, plugin_loop
-from helpers.small_networks import built
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.testing import assert_close
 
+from helpers.dense_operator import jacobians_loop, plugin_loop
+from helpers.small_networks import built
 from lightning_ssl_theory.operators import covariance_scalars
 from lightning_ssl_theory.tracing import layer_features, rehearse
 

@@ -247,15 +247,16 @@ def test_a_plugin_growth_rate_is_never_negative_by_noise():
         model[0].weight.zero_()[:, 4] = 1.0
         views[..., 4] = 0.0  # the weight multiplies zero
     rates = [
-        covariance_scalars(model, views, ["0"], num_probes=2, generator=seeded(seed))["0"] for seed in range(20)
+        covariance_scalars(model, views, ["0"], num_probes=2, generator=seeded(seed))["0"]
+        for seed in range(20)
     ]
     assert all(values.growth_rate >= 0 for values in rates)
     exact = covariance_scalars(model, views, ["0"], num_probes=2, exact_growth="0")["0"]
     assert exact.growth_rate == pytest.approx(0, abs=1e-25)
     honest = [
-        covariance_scalars(
-            model, views, ["0"], num_probes=2, estimator="unbiased", generator=seeded(seed)
-        )["0"].growth_rate
+        covariance_scalars(model, views, ["0"], num_probes=2, estimator="unbiased", generator=seeded(seed))[
+            "0"
+        ].growth_rate
         for seed in range(20)
     ]
     assert min(honest) < 0
@@ -334,7 +335,9 @@ class Passes(nn.Module):
         return x
 
 
-@pytest.mark.parametrize(("num_probes", "with_loss", "expected"), [(4, False, 5), (4, True, 7), (None, True, 22)])
+@pytest.mark.parametrize(
+    ("num_probes", "with_loss", "expected"), [(4, False, 5), (4, True, 7), (None, True, 22)]
+)
 def test_passes_over_the_batch(num_probes, with_loss, expected):
     """One forward pass; m + 1 backward passes, 2 more with a loss."""
     passes = Passes()

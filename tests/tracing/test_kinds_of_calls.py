@@ -155,7 +155,9 @@ def text(build, call, output=None, prefix=""):
     weights = {f"{prefix}{name}": (f"{prefix}{key}", part) for name, (key, part) in SPLIT.items()}
     covered = tuple(f"{prefix}{name}" for name in TEXT_LAYERS)
     left_out = {f"{prefix}embedding": AS_IT_IS}
-    return Kind(build, TEXT, covered, left_out, {f"{prefix}layer": lambda v: v.mean(1)}, call, output, weights)
+    return Kind(
+        build, TEXT, covered, left_out, {f"{prefix}layer": lambda v: v.mean(1)}, call, output, weights
+    )
 
 
 def two(build, **options):
@@ -272,8 +274,12 @@ def test_a_layer_of_a_network_that_cannot_run_is_reached_by_itself(build):
 
 CONTAINERS = [
     pytest.param(dict, "got dict with the keys 'hidden', 'pooled'; choose one by `output=`", id="dict"),
-    pytest.param(Output, "got Output with the keys 'hidden', 'pooled'; choose one by `output=`", id="model-output"),
-    pytest.param(lambda parts: tuple(v for _, v in parts), "got tuple of 2; choose one by `output=`", id="tuple"),
+    pytest.param(
+        Output, "got Output with the keys 'hidden', 'pooled'; choose one by `output=`", id="model-output"
+    ),
+    pytest.param(
+        lambda parts: tuple(v for _, v in parts), "got tuple of 2; choose one by `output=`", id="tuple"
+    ),
 ]
 
 
@@ -284,7 +290,9 @@ def test_outputs_that_are_no_tensor_are_named_with_their_keys(container, message
         trace_network(model, VIEWS.flatten(0, 1))
     with pytest.raises(TypeError, match=message):
         layer_features(model, VIEWS.flatten(0, 1), [""])
-    with pytest.raises(ValueError, match="Expected `output` to be the key or index of what .* got 'other' for"):
+    with pytest.raises(
+        ValueError, match="Expected `output` to be the key or index of what .* got 'other' for"
+    ):
         trace_network(model, VIEWS.flatten(0, 1), output="other")
 
 
@@ -323,5 +331,7 @@ def test_what_a_pattern_chooses_and_nothing_reaches_is_left_out_alone():
     assert list(found.places) == ["in_proj"]
     assert list(found.left_out) == ["out_proj"]
     assert "is not reached" in found.left_out["out_proj"]
-    with pytest.raises(ValueError, match="'out_proj' is not reached by the forward pass, .*; leave it out of `layers`"):
+    with pytest.raises(
+        ValueError, match="'out_proj' is not reached by the forward pass, .*; leave it out of `layers`"
+    ):
         rehearse(model, x, ["in_proj", "out_proj"])

@@ -97,7 +97,12 @@ class ChannelsLast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.mix, self.act, self.head = nn.Conv2d(2, 4, 1), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)
+        self.stem, self.mix, self.act, self.head = (
+            nn.Conv2d(2, 4, 1),
+            nn.Linear(4, 4),
+            nn.Tanh(),
+            nn.Linear(4, 3),
+        )
         self.merge = nn.Linear(4 * 4, 4)
 
     def forward(self, x):
@@ -129,7 +134,8 @@ def windows(value):
 TOKENS, SQUARE = draw_views((6, 4), num_samples=4), draw_views((4, 5), num_samples=4)
 IMAGES = draw_views((2, 4, 4), num_samples=4)
 ATTENTION = {
-    f"attention.{part}_proj": ("attention.in_proj_weight", slice(6 * i, 6 * i + 6)) for i, part in enumerate("qkv")
+    f"attention.{part}_proj": ("attention.in_proj_weight", slice(6 * i, 6 * i + 6))
+    for i, part in enumerate("qkv")
 }
 SELF_ATTENTION = {
     f"layer.self_attn.{part}_proj": ("layer.self_attn.in_proj_weight", slice(6 * i, 6 * i + 6))
