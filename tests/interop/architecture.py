@@ -23,6 +23,7 @@ class Architecture:
         output: What enters the loss: the key or index of what comes out, or a function of it; `None` for all.
         arguments: Further arguments of CovarianceOperators.
         least_share: The smallest `covariance/weight_share` that will do.
+        keeps_zeros: Whether matrices that begin at zero stay so.
         in_ci: Whether it runs by default; the others by `--all-architectures`.
     """
 
@@ -33,6 +34,7 @@ class Architecture:
     output: Callable[[Any], Tensor] | str | int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     least_share: float = 0.5
+    keeps_zeros: bool = False
     in_ci: bool = False
 
     def read(self, found: Any) -> Tensor:

@@ -1,14 +1,15 @@
 """Options of the interop tests, and the table that they print."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-architectures", action="store_true", help="run every architecture, not CI's subset")
-    parser.addoption("--architecture-table", metavar="PATH", help="write the table of architectures as Markdown")
+    parser.addoption(
+        "--all-architectures", action="store_true", help="run every architecture, not CI's subset"
+    )
+    parser.addoption(
+        "--architecture-table", metavar="PATH", help="write the table of architectures as Markdown"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

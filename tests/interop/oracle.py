@@ -6,8 +6,8 @@ for one view, \bar K_i its mean over the views of sample i and m the mean of tho
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Expected(NamedTuple):
-    """tr OP and w^T OP w / ||w||^2."""
+    """tr OP and w^T OP w / ||w||^2, 0 where w is."""
 
     trace: float
     growth_rate: float
@@ -24,43 +24,39 @@ class Expected(NamedTuple):
 
 def held(model: nn.Module, call: Callable[[nn.Module], Any]) -> nn.Module:
     """A float64 copy in evaluation mode; BatchNorms in training mode keep the statistics of that call's batch."""
-    model = deepcopy(model).double()
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
-    counts: dict[nn.Module, int] = {}
-
-    def count(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if norm in counts:
-            raise AssertionError("The oracle holds one set of statistics for each BatchNorm.")
-        counts[norm] = inputs[0].numel() // inputs[0].shape[1]
-
-    model.eval()
-    with ExitStack() as stack, torch.no_grad():
-        for norm in norms:
-            handle = norm.register_forward_pre_hook(count)
-            stack.callback(handle.remove)
-            norm.train()
+    modes = {name: module.training for name, module in model.named_modules()}
+    model, measured = deepcopy(model).double().eval(), deepcopy(model).double().eval()
+    counts: dict[str, int] = {}
+    for name, norm in measured.named_modules():
+        if isinstance(norm, _BatchNorm) and modes[name]:
             norm.momentum = 1.0
-        call(model)
-    for norm in norms:
-        norm.eval()
-        if norm in counts:  # running variances are unbiased, those of the batch are not
-            norm.running_var *= (counts[norm] - 1) / counts[norm]
+            norm.train().register_forward_pre_hook(partial(_count, counts, name))
+    with torch.no_grad():
+        call(measured)  # on a copy, since a forward pass may write to parameters
+    for name, count in counts.items():
+        norm, source = model.get_submodule(name), measured.get_submodule(name)
+        norm.running_mean = source.running_mean
+        norm.running_var = source.running_var * ((count - 1) / count)  # running variances are unbiased
     return model
+
+
+def _count(counts: dict[str, int], name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    assert name not in counts, "The oracle holds one set of statistics for each BatchNorm."
+    counts[name] = inputs[0].numel() // inputs[0].shape[1]
 
 
 def jacobians(outputs: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """For each weight d outputs / d weight, (rows, n_L, P), a row and an output at a time."""
     rows = [
-        [
-            torch.autograd.grad(output, weights, retain_graph=True, allow_unused=True)
-            for output in row
-        ]
+        [torch.autograd.grad(output, weights, retain_graph=True, allow_unused=True) for output in row]
         for row in outputs
     ]
     return [
         torch.stack(
             [
-                torch.stack([(torch.zeros_like(weight) if found[k] is None else found[k]).flatten() for found in row])
+                torch.stack(
+                    [(torch.zeros_like(weight) if found[k] is None else found[k]).flatten() for found in row]
+                )
                 for row in rows
             ]
         )
@@ -76,5 +72,5 @@ def expected(jacobian: Tensor, weight: Tensor, num_views: int) -> Expected:
     num_samples = len(connections)
     return Expected(
         float(centred.square().sum() / num_samples),
-        float(along.square().sum() / num_samples / weight.square().sum()),
+        float(along.square().sum() / num_samples / weight.square().sum().clamp(min=1e-300)),
     )

@@ -236,6 +236,14 @@ def normed(norm: Any) -> nn.Module:
     )
 
 
+def zero_head() -> nn.Module:
+    """The head begins at zero, so that nothing drives the layers before it."""
+    head = nn.Linear(16, 4)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), head)
+
+
 def lazy() -> nn.Module:
     """Sizes known at the first batch."""
     return nn.Sequential(nn.LazyConv2d(8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
@@ -244,7 +252,11 @@ def lazy() -> nn.Module:
 def autoencoder() -> nn.Module:
     """Convolutions there and back, and their transposes."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     )
 
 
@@ -281,7 +293,9 @@ TORCH = [
     row("encoder-time-first", partial(Encoder, batch_first=False), STEPS, "TransformerEncoder on (T, N, D)"),
     row("time-first", TimeFirst, STEPS, "T rows that are not samples"),
     row("time-first-as-many", TimeFirst, sequences(NUM_SAMPLES, 8), "as many time steps as samples"),
-    row("cross-attention", CrossAttention, STEPS, "three weights of one nn.MultiheadAttention, a learnt query"),
+    row(
+        "cross-attention", CrossAttention, STEPS, "three weights of one nn.MultiheadAttention, a learnt query"
+    ),
     row("lstm", partial(Recurrent, nn.LSTM), STEPS, "gates left out", least_share=0.1),
     row("gru", partial(Recurrent, nn.GRU), STEPS, "gates left out", least_share=0.1),
     row("conv1d", conv_1d, lambda g: sequences(3, 20)(g), "(N, C, L)"),
@@ -296,10 +310,21 @@ TORCH = [
     row("tied", Tied, vectors, "weights shared in three ways", least_share=0.1),
     row("dictionary", Named, vectors, "a dictionary comes out", output="embedding"),
     row("tuple", Pair, STEPS, "a tuple comes out", output=1),
-    row("scaled-linear", lambda: nn.Sequential(ScaledLinear(8, 8), nn.Tanh(), nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), vectors, "a Linear with a forward of its own"),
+    row(
+        "scaled-linear",
+        lambda: nn.Sequential(ScaledLinear(8, 8), nn.Tanh(), nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)),
+        vectors,
+        "a Linear with a forward of its own",
+    ),
     row("weight-norm", partial(normed, parametrizations.weight_norm), SMALL, "a parametrised weight"),
     row("old-weight-norm", partial(normed, nn.utils.weight_norm), SMALL, "a weight set by a hook"),
-    row("spectral-norm", partial(normed, parametrizations.spectral_norm), SMALL, "a weight with buffers of its own"),
+    row(
+        "spectral-norm",
+        partial(normed, parametrizations.spectral_norm),
+        SMALL,
+        "a weight with buffers of its own",
+    ),
+    row("zero-head", zero_head, vectors, "outputs and a weight of zero", keeps_zeros=True),
     row("lazy", lazy, SMALL, "sizes known at the first batch"),
     row("autoencoder", autoencoder, SMALL, "a transposed convolution", least_share=0.4),
 ]

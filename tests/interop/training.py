@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from helpers.toy_ssl import MemoryLogger, fit, seed_all
 from lightning.pytorch import Callback, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lightning_ssl_theory.callbacks import (
@@ -32,6 +33,8 @@ class Trained(LightningModule):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.network, self.read = architecture.build(), architecture.read
+        if not architecture.keeps_zeros:
+            self.network.apply(fill_zeros)
 
     def forward(self, inputs: Inputs) -> Any:
         return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
@@ -44,7 +47,15 @@ class Trained(LightningModule):
         self(batch[0])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+@torch.no_grad()
+def fill_zeros(module: nn.Module) -> None:
+    """Random numbers for matrices that begin at zero, as heads and last layers of branches often do."""
+    for parameter in module.parameters(recurse=False):
+        if not is_lazy(parameter) and parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
 
 
 class Items(Dataset):
@@ -90,25 +101,28 @@ class Run:
     module: LightningModule
     random_state: Tensor
     logger: MemoryLogger
-    untrained: list[LightningModule] = field(default_factory=list)
+    untrained: list[nn.Module] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
     def first(self, prefix: str) -> dict[str, float]:
         """The values of the first look of a section, without the section's name."""
         looks = self.logger.looks(prefix)
-        return {k.removeprefix(prefix): v for k, v in looks[0][1].items() if k.startswith(prefix)} if looks else {}
+        return (
+            {k.removeprefix(prefix): v for k, v in looks[0][1].items() if k.startswith(prefix)}
+            if looks
+            else {}
+        )
 
 
 class Keep(Callback):
     """Copies the network as the first look sees it."""
 
     def __init__(self) -> None:
-        self.copies: list[LightningModule] = []
+        self.copies: list[nn.Module] = []
 
     def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, *_: Any) -> None:
         if not self.copies:
-            trainer_free = pl_module.network
-            self.copies.append(deepcopy(trainer_free))
+            self.copies.append(deepcopy(pl_module.network))
 
 
 def diagnostics(

@@ -71,21 +71,42 @@ TRANSFORMERS = [
     entry("ElectraModel", TEXT | {"embedding_size": 8}, tokens, "no pooler", output=mean_token),
     entry(
         "DistilBertModel",
-        {"vocab_size": 30, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 20},
+        {
+            "vocab_size": 30,
+            "dim": 16,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 24,
+            "max_position_embeddings": 20,
+        },
         tokens,
         "other names",
         output=mean_token,
     ),
     entry(
         "GPT2Model",
-        {"vocab_size": 30, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20, "bos_token_id": 0, "eos_token_id": 1},
+        {
+            "vocab_size": 30,
+            "n_embd": 16,
+            "n_layer": 2,
+            "n_head": 2,
+            "n_positions": 20,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
         tokens,
         "Conv1D: a Linear with its weight transposed",
         output=mean_token,
         least_share=0.0,
         in_ci=True,
     ),
-    entry("LlamaModel", TEXT | {"num_key_value_heads": 1}, tokens, "RMSNorm, rotary positions", output=mean_token),
+    entry(
+        "LlamaModel",
+        TEXT | {"num_key_value_heads": 1},
+        tokens,
+        "RMSNorm, rotary positions",
+        output=mean_token,
+    ),
     entry(
         "T5EncoderModel",
         {"vocab_size": 30, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2},
@@ -98,7 +119,9 @@ TRANSFORMERS = [
     entry("BeitModel", IMAGE, PIXELS, "biases apart"),
     entry("CLIPVisionModel", IMAGE, PIXELS, "normalisation before the encoder"),
     entry("SiglipVisionModel", IMAGE, PIXELS, "pooling by nn.MultiheadAttention with a learnt query"),
-    entry("ViTMAEModel", IMAGE, masked_patches, "random masking, its noise given", output=mean_token, in_ci=True),
+    entry(
+        "ViTMAEModel", IMAGE, masked_patches, "random masking, its noise given", output=mean_token, in_ci=True
+    ),
     entry(
         "Dinov2Model",
         {k: v for k, v in IMAGE.items() if k != "intermediate_size"} | {"mlp_ratio": 2},
@@ -107,7 +130,14 @@ TRANSFORMERS = [
     ),
     entry(
         "SwinModel",
-        {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4},
+        {
+            "image_size": 16,
+            "patch_size": 2,
+            "embed_dim": 8,
+            "depths": [2, 2],
+            "num_heads": [2, 2],
+            "window_size": 4,
+        },
         PIXELS,
         "windows folded into the batch",
     ),
@@ -148,7 +178,8 @@ TRANSFORMERS = [
     entry("WavLMModel", SPEECH, WAVES, "gated relative positions, attention by F", output=mean_token),
     entry(
         "ASTModel",
-        LAYERS | {"patch_size": 4, "num_mel_bins": 8, "max_length": 16, "frequency_stride": 4, "time_stride": 4},
+        LAYERS
+        | {"patch_size": 4, "num_mel_bins": 8, "max_length": 16, "frequency_stride": 4, "time_stride": 4},
         keyword("input_values", sequences(16, 8)),
         "spectrograms (N, T, F)",
     ),
