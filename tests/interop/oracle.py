@@ -6,7 +6,6 @@ for one view, \bar K_i its mean over the views of sample i and m the mean of tho
 """
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,17 +21,19 @@ class Expected(NamedTuple):
     growth_rate: float
 
 
-def held(model: nn.Module, call: Callable[[nn.Module], Any]) -> nn.Module:
-    """A float64 copy in evaluation mode; BatchNorms in training mode keep the statistics of that call's batch."""
+def held(make: Callable[[], nn.Module], call: Callable[[nn.Module], Any]) -> nn.Module:
+    """A float64 module in evaluation mode; BatchNorms in training mode keep the statistics of that call's batch."""
+    model, measured = make().double(), make().double()
     modes = {name: module.training for name, module in model.named_modules()}
-    model, measured = deepcopy(model).double().eval(), deepcopy(model).double().eval()
+    model.eval()
+    measured.eval()
     counts: dict[str, int] = {}
     for name, norm in measured.named_modules():
         if isinstance(norm, _BatchNorm) and modes[name]:
             norm.momentum = 1.0
             norm.train().register_forward_pre_hook(partial(_count, counts, name))
     with torch.no_grad():
-        call(measured)  # on a copy, since a forward pass may write to parameters
+        call(measured)  # on its own, since a forward pass may write to parameters
     for name, count in counts.items():
         norm, source = model.get_submodule(name), measured.get_submodule(name)
         norm.running_mean = source.running_mean

@@ -1,16 +1,16 @@
-"""A short training of any network on two views, with and without the diagnostics."""
+"""A short training of any module on two views, with and without the diagnostics, and what must hold of it."""
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from helpers.toy_ssl import MemoryLogger, fit, seed_all
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from lightning_ssl_theory.callbacks import (
@@ -22,40 +22,60 @@ from lightning_ssl_theory.callbacks import (
 )
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
-from .architecture import NUM_CLASSES, NUM_SAMPLES, Architecture, Inputs
+from .architecture import NUM_CLASSES, NUM_SAMPLES, Inputs
+from .oracle import expected, held, jacobians
 
 BATCH = 3
+SECTIONS = ("covariance", "selectivity", "feature_norms", "collapse", "probe")
+DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-class Trained(LightningModule):
-    """The user's module: views together, features apart."""
+@dataclass(frozen=True)
+class Case:
+    """A module, its data, and the one argument of its user.
 
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.network, self.read = architecture.build(), architecture.read
-        if not architecture.keeps_zeros:
-            self.network.apply(fill_zeros)
+    Attributes:
+        make: Makes the module; the same weights each time.
+        views: Of all samples, the same each time; those beyond the second are local crops.
+        read: What enters the loss, of the module and one view.
+        argument: The one argument that every diagnostic is given, of the module.
+        operators: Further arguments of CovarianceOperators.
+        validates: Whether the module has a validation step.
+    """
 
-    def forward(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+    make: Callable[[], LightningModule]
+    views: Sequence[Inputs]
+    read: Callable[[LightningModule, Inputs], Tensor]
+    argument: Callable[[LightningModule], dict[str, Any]] = lambda _: {}
+    operators: Mapping[str, Any] = field(default_factory=dict)
+    validates: bool = True
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        first, second = (self.read(self(view)) for view in batch[0])
-        return (first - second).square().mean() - first.var(0).mean()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self(batch[0])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=1e-3)
+    def untrained(self) -> LightningModule:
+        """The module before its first step."""
+        seed_all()
+        return self.make()
 
 
-@torch.no_grad()
-def fill_zeros(module: nn.Module) -> None:
-    """Random numbers for matrices that begin at zero, as heads and last layers of branches often do."""
-    for parameter in module.parameters(recurse=False):
-        if not is_lazy(parameter) and parameter.ndim > 1 and not parameter.any():
-            nn.init.normal_(parameter, std=0.1)
+@dataclass(frozen=True)
+class Run:
+    """What a training left behind."""
+
+    module: LightningModule
+    random_state: Tensor
+    logger: MemoryLogger
+    sentences: list[str]
+
+    def first(self, section: str) -> dict[str, float]:
+        """The values of the section's first look, by `<layer>/<quantity>`."""
+        for _, values in self.logger.looks(f"{section}/")[:1]:
+            return {k.partition("/")[2]: v for k, v in values.items() if k.startswith(f"{section}/")}
+        return {}
+
+    @property
+    def covered(self) -> list[str]:
+        """The layers with a trace in the first look, in the module's order."""
+        found = {key.removesuffix("/trace") for key in self.first("covariance") if key.endswith("/trace")}
+        return [name for name, _ in self.module.named_modules() if name in found]
 
 
 class Items(Dataset):
@@ -78,15 +98,11 @@ def sample(inputs: Inputs, index: int | slice) -> Inputs:
     return inputs[index]
 
 
-def views_of(architecture: Architecture) -> list[Inputs]:
-    """Two views of all samples, always the same."""
-    generator = torch.Generator().manual_seed(0)
-    return [architecture.inputs(generator) for _ in range(2)]
-
-
 def pair_loader(views: Sequence[Inputs]) -> DataLoader:
-    """Batches ([view, view], labels), in order."""
-    return DataLoader(Items(lambda i: ([sample(view, i) for view in views], i % NUM_CLASSES)), BATCH)
+    """Batches ([view, view, ...], labels, file names), in order."""
+    return DataLoader(
+        Items(lambda i: ([sample(view, i) for view in views], i % NUM_CLASSES, f"{i}.png")), BATCH
+    )
 
 
 def clean_loader(views: Sequence[Inputs]) -> DataLoader:
@@ -94,67 +110,106 @@ def clean_loader(views: Sequence[Inputs]) -> DataLoader:
     return DataLoader(Items(lambda i: (sample(views[0], i), i % NUM_CLASSES)), BATCH)
 
 
-@dataclass
-class Run:
-    """What a training left behind."""
-
-    module: LightningModule
-    random_state: Tensor
-    logger: MemoryLogger
-    untrained: list[nn.Module] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)
-
-    def first(self, prefix: str) -> dict[str, float]:
-        """The values of the first look of a section, without the section's name."""
-        looks = self.logger.looks(prefix)
-        return (
-            {k.removeprefix(prefix): v for k, v in looks[0][1].items() if k.startswith(prefix)}
-            if looks
-            else {}
-        )
-
-
-class Keep(Callback):
-    """Copies the network as the first look sees it."""
-
-    def __init__(self) -> None:
-        self.copies: list[nn.Module] = []
-
-    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, *_: Any) -> None:
-        if not self.copies:
-            self.copies.append(deepcopy(pl_module.network))
-
-
-def diagnostics(
-    *, layers: Sequence[str], clean: DataLoader, output: dict[str, Any], operators: dict[str, Any]
-) -> list[Callback]:
-    """Every callback of features and operators."""
-    return [
-        CovarianceOperators(num_probes=None, precision="float64", every_n_steps=2, **(output | operators)),
-        NeuronSelectivity(layers, num_classes=NUM_CLASSES, **output),
-        FeatureNormMonitor(layers, **output),
-        CollapseMonitor(layers, **output),
-        LinearProbe("output", num_classes=NUM_CLASSES, fit_loader=clean, few_labels=(), **output),
-    ]
-
-
-def run(module: LightningModule, views: Sequence[Inputs], callbacks: Sequence[Callback]) -> Run:
-    """One epoch of two steps, and a validation."""
-    keep = Keep()
-    seed_all(1)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _, logger = fit(module, [keep, *callbacks], train=pair_loader(views), val=clean_loader(views))
-    sentences = [str(w.message) for w in caught if issubclass(w.category, DiagnosticWarning)]
-    return Run(module, torch.get_rng_state(), logger, keep.copies, sentences)
-
-
 def first_batch(views: Sequence[Inputs]) -> Inputs:
-    """The views of the first batch, those of a sample in turn, floating ones in float64."""
-    rows = [sample(view, i) for i in range(BATCH) for view in views]
-    batch = default_collate(rows)
+    """Two views of the first batch, those of a sample in turn, floating ones in float64."""
+    batch = default_collate([sample(view, i) for i in range(BATCH) for view in views[:2]])
 
     def double(value: Tensor) -> Tensor:
         return value.double() if value.is_floating_point() else value
 
     return {k: double(v) for k, v in batch.items()} if isinstance(batch, dict) else double(batch)
+
+
+def tapped(module: nn.Module) -> list[str]:
+    """The first and the middle dense layer."""
+    names = [name for name, layer in module.named_modules() if isinstance(layer, DENSE)]
+    return sorted({names[0], names[len(names) // 2]}, key=names.index) if names else []
+
+
+def diagnostics(case: Case, module: LightningModule) -> list[Callback]:
+    """Every callback of features and operators."""
+    layers, argument = ["output", *tapped(module)], case.argument(module)
+    clean = clean_loader(case.views)
+    operators = {"num_probes": None, "precision": "float64", "every_n_steps": 2} | argument | case.operators
+    return [
+        CovarianceOperators(**operators),
+        NeuronSelectivity(layers, num_classes=NUM_CLASSES, **argument),
+        FeatureNormMonitor(layers, **argument),
+        CollapseMonitor(layers, **argument),
+        LinearProbe(
+            "output", num_classes=NUM_CLASSES, fit_loader=clean, score_loader=clean, few_labels=(), **argument
+        ),
+    ]
+
+
+def trained(case: Case, module: LightningModule, callbacks: Sequence[Callback]) -> Run:
+    """One epoch of two steps, and a validation."""
+    seed_all(1)
+    clean = clean_loader(case.views) if case.validates else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, logger = fit(module, callbacks, train=pair_loader(case.views), val=clean)
+    sentences = [str(w.message) for w in caught if issubclass(w.category, DiagnosticWarning)]
+    return Run(module, torch.get_rng_state(), logger, sentences)
+
+
+def watched(case: Case) -> Run:
+    """A training with all diagnostics."""
+    module = case.untrained()
+    return trained(case, module, diagnostics(case, module))
+
+
+def check_training(case: Case, seen: Run) -> None:
+    """Weights, buffers and random state are bitwise those of a training without diagnostics."""
+    plain = trained(case, case.untrained(), [])
+    state = seen.module.state_dict()
+    for name, value in plain.module.state_dict().items():
+        assert torch.equal(value, state[name]), f"{name} differs from a training without diagnostics"
+    assert torch.equal(plain.random_state, seen.random_state), "the random state differs"
+
+
+def check_finite(seen: Run) -> None:
+    """Every section has looks, and every logged number is finite."""
+    for section in SECTIONS:
+        assert seen.first(section), f"no look at {section}: {seen.sentences}"
+    for _, values in seen.logger.rows:
+        for key, value in values.items():
+            assert math.isfinite(value), f"{key} is {value}"
+
+
+def check_operators(case: Case, seen: Run) -> None:
+    """Trace and growth of the first and the last covered layer equal the oracle's."""
+    values, batch = seen.first("covariance"), first_batch(case.views)
+    module = held(case.untrained, lambda module: case.read(module, batch))
+    assert seen.covered, "no layer has a trace"
+    names = list(dict.fromkeys([seen.covered[0], seen.covered[-1]]))
+    weights = [module.get_submodule(name).get_parameter("weight").requires_grad_() for name in names]
+    found = jacobians(case.read(module, batch), weights)
+    for name, weight, jacobian in zip(names, weights, found, strict=True):
+        for key, value in expected(jacobian, weight.detach(), num_views=2)._asdict().items():
+            logged = values[f"{name}/{key}"]
+            assert logged == pytest.approx(value, rel=1e-6, abs=1e-12), (
+                f"{name}/{key} is {logged}, true {value}"
+            )
+
+
+@torch.no_grad()
+def check_features(case: Case, seen: Run) -> None:
+    """Mean norms equal those of one sample at a time; a layer whose rows are no samples may be absent."""
+    module, values = seen.module.eval(), seen.first("feature_norms")
+    samples = range(
+        0 if case.validates else BATCH, NUM_SAMPLES
+    )  # the last training batch where nothing is validated
+    for name in tapped(module):
+        layer, found = module.get_submodule(name), []
+        handle = layer.register_forward_hook(
+            lambda _, __, outputs, found=found: found.append(outputs.clone())
+        )
+        for index in samples:
+            case.read(module, sample(case.views[0], slice(index, index + 1)))
+        handle.remove()
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        norms = [outputs.movedim(axis, -1).flatten(0, -2).mean(0).norm() for outputs in found]
+        if len(norms) == len(samples) and f"{name}/mean_norm" in values:
+            logged, right = values[f"{name}/mean_norm"], float(torch.stack(norms).mean())
+            assert logged == pytest.approx(right, rel=1e-4), f"{name}: mean norm {logged}, true {right}"

@@ -147,7 +147,13 @@ TRANSFORMERS = [
         PIXELS,
         "channels last inside blocks",
     ),
-    entry("ResNetModel", STAGES, PIXELS, "pooler_output of four dimensions"),
+    entry(
+        "ResNetModel",
+        STAGES,
+        PIXELS,
+        "a pooler of four dimensions",
+        output=lambda found: found.pooler_output.flatten(1),
+    ),
     entry(
         "SegformerModel",
         {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]},
