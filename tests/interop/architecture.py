@@ -24,6 +24,7 @@ class Architecture:
         arguments: Further arguments of CovarianceOperators.
         least_share: The smallest `covariance/weight_share` that will do.
         keeps_zeros: Whether matrices that begin at zero stay so.
+        is_random: Whether the forward pass draws in evaluation mode too, so that no oracle knows its numbers.
         in_ci: Whether it runs by default; the others by `--all-architectures`.
     """
 
@@ -35,6 +36,7 @@ class Architecture:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     least_share: float = 0.5
     keeps_zeros: bool = False
+    is_random: bool = False
     in_ci: bool = False
 
     def read(self, found: Any) -> Tensor:

@@ -325,6 +325,6 @@ TORCH = [
         "a weight with buffers of its own",
     ),
     row("zero-head", zero_head, vectors, "outputs and a weight of zero", keeps_zeros=True),
-    row("lazy", lazy, SMALL, "sizes known at the first batch"),
+    row("lazy", lazy, SMALL, "sizes known, and weights drawn, at the first batch", is_random=True),
     row("autoencoder", autoencoder, SMALL, "a transposed convolution", least_share=0.4),
 ]

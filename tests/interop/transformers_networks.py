@@ -119,6 +119,14 @@ TRANSFORMERS = [
     entry("BeitModel", IMAGE, PIXELS, "biases apart"),
     entry("CLIPVisionModel", IMAGE, PIXELS, "normalisation before the encoder"),
     entry("SiglipVisionModel", IMAGE, PIXELS, "pooling by nn.MultiheadAttention with a learnt query"),
+    Architecture(
+        "transformers-ViTMAEModel-masked",
+        network("ViTMAEModel", "ViTMAEConfig", IMAGE),
+        PIXELS,
+        "random masking",
+        output=mean_token,
+        is_random=True,
+    ),
     entry(
         "ViTMAEModel", IMAGE, masked_patches, "random masking, its noise given", output=mean_token, in_ci=True
     ),
