@@ -23,6 +23,7 @@ class Architecture:
         output: What enters the loss: the key or index of what comes out, or a function of it; `None` for all.
         arguments: Further arguments of CovarianceOperators.
         least_share: The smallest `covariance/weight_share` that will do.
+        tolerance: Of trace and growth, relative.
         keeps_zeros: Whether matrices that begin at zero stay so.
         is_random: Whether the forward pass draws in evaluation mode too, so that no oracle knows its numbers.
         in_ci: Whether it runs by default; the others by `--all-architectures`.
@@ -35,6 +36,7 @@ class Architecture:
     output: Callable[[Any], Tensor] | str | int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     least_share: float = 0.5
+    tolerance: float = 1e-6
     keeps_zeros: bool = False
     is_random: bool = False
     in_ci: bool = False

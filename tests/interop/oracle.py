@@ -14,6 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+class Weight(NamedTuple):
+    """A parameter, and which of its rows are the weight."""
+
+    parameter: Tensor
+    rows: slice
+
+
 class Expected(NamedTuple):
     """tr OP and w^T OP w / ||w||^2, 0 where w is."""
 
@@ -46,32 +53,39 @@ def _count(counts: dict[str, int], name: str, _: nn.Module, inputs: tuple[Tensor
     counts[name] = inputs[0].numel() // inputs[0].shape[1]
 
 
-def jacobians(outputs: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+def weight_of(module: nn.Module, name: str) -> Weight:
+    """The weight that a layer's path names; an attention layer's joint weight holds those of q, k and v."""
+    path, _, last = name.rpartition(".")
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for key in (f"{name}.weight", name, f"{name}_weight"):
+        if key in parameters:
+            return Weight(parameters[key].requires_grad_(), slice(None))
+    joint = parameters[f"{path}.in_proj_weight"]
+    size, number = len(joint) // 3, ("q_proj", "k_proj", "v_proj").index(last)
+    return Weight(joint.requires_grad_(), slice(number * size, (number + 1) * size))
+
+
+def jacobians(outputs: Tensor, weights: Sequence[Weight]) -> list[Tensor]:
     """For each weight d outputs / d weight, (rows, n_L, P), a row and an output at a time."""
-    rows = [
-        [torch.autograd.grad(output, weights, retain_graph=True, allow_unused=True) for output in row]
-        for row in outputs
+    parameters = [weight.parameter for weight in weights]
+    gradients = [
+        torch.autograd.grad(output, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for output in outputs.flatten()
     ]
     return [
-        torch.stack(
-            [
-                torch.stack(
-                    [(torch.zeros_like(weight) if found[k] is None else found[k]).flatten() for found in row]
-                )
-                for row in rows
-            ]
-        )
-        for k, weight in enumerate(weights)
+        torch.stack([found[weight.rows].flatten() for found in column]).unflatten(0, outputs.shape)
+        for weight, column in zip(weights, zip(*gradients, strict=True), strict=True)
     ]
 
 
-def expected(jacobian: Tensor, weight: Tensor, num_views: int) -> Expected:
+def expected(jacobian: Tensor, weight: Weight, num_views: int) -> Expected:
     """Trace and growth rate from Jacobians of the views of every sample in turn, (N A, n_L, P)."""
     connections = jacobian.unflatten(0, (-1, num_views)).mean(1)
     centred = connections - connections.mean(0)
-    along = centred @ weight.flatten()
+    values = weight.parameter.detach()[weight.rows].flatten()
+    along = centred @ values
     num_samples = len(connections)
     return Expected(
         float(centred.square().sum() / num_samples),
-        float(along.square().sum() / num_samples / weight.square().sum().clamp(min=1e-300)),
+        float(along.square().sum() / num_samples / values.square().sum().clamp(min=1e-300)),
     )

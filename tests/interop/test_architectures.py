@@ -80,6 +80,7 @@ def case_of(architecture: Architecture) -> Case:
         read=lambda module, inputs: architecture.read(module(inputs)),
         argument=argument,
         operators=architecture.arguments,
+        tolerance=architecture.tolerance,
     )
 
 
