@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchvision.utils import make_grid
 
 from lightning_ssl_theory.data.batch import read_views
@@ -126,9 +127,8 @@ class CovarianceOperators(Diagnostic):
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if a layer is unknown, there is none, or parameters are sharded."""
         check_whole(pl_module)
-        sizes = {name: value.ndim for name, value in pl_module.named_parameters()}
-        names = resolve_layers(pl_module, self._layers)
-        if not names or (self._layers is None and max(sizes.values()) < 2):
+        is_matrix = [is_lazy(value) or value.ndim > 1 for value in pl_module.parameters()]
+        if not resolve_layers(pl_module, self._layers) or (self._layers is None and not any(is_matrix)):
             raise ValueError(
                 f"Expected a layer with a weight matrix in {type(pl_module).__name__}, found none; "
                 "leave CovarianceOperators out."
@@ -198,6 +198,7 @@ class CovarianceOperators(Diagnostic):
             estimator=self._estimator,
             output=self._output,
             dropout_seed=self._dropout_seed(step),
+            dtype=self._dtype,
             memory_budget=self._memory_budget,
             generator=torch.Generator().manual_seed(self._seed * 1_000_003 + step),
             all_sum=all_sum,
@@ -224,6 +225,7 @@ class CovarianceOperators(Diagnostic):
             num_eigenvalues=self._num_eigenvalues,
             output=self._output,
             dropout_seed=self._dropout_seed(step),
+            dtype=self._dtype,
             memory_budget=self._memory_budget,
             all_sum=all_sum,
             all_gather_rows=all_gather_rows,

@@ -56,6 +56,7 @@ def covariance_scalars(
     num_sketches: int = 64,
     memory_budget: int = MEMORY_BUDGET,
     dropout_seed: int | None = None,
+    dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
     all_sum: AllSum = identity,
 ) -> CoveredLayers[CovarianceScalars]:
@@ -74,6 +75,7 @@ def covariance_scalars(
         num_sketches: r random weight vectors for the Frobenius norm.
         memory_budget: Bytes that a chunk of samples may take; see `ChunkedTrace`.
         dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
+        dtype: Precision; that of the floating views, else of the network, by default.
         generator: Source of probes and weight vectors on the CPU, in the same state on every rank.
         all_sum: Sum over ranks; what crosses is m + 1 weight gradients (2 more with a loss) and 2 m r^2 numbers a
             layer, those of all layers together for every 8 probes.
@@ -105,6 +107,7 @@ def covariance_scalars(
         num_columns=min(num_probes or PROBES_AT_ONCE, PROBES_AT_ONCE),
         memory_budget=memory_budget,
         dropout_seed=dropout_seed,
+        dtype=dtype,
         all_sum=all_sum,
     )
     seed = int(torch.randint(2**62, (), generator=generator))

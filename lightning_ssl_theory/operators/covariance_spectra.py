@@ -36,6 +36,7 @@ def covariance_spectra(
     output: Output = None,
     memory_budget: int = MEMORY_BUDGET,
     dropout_seed: int | None = None,
+    dtype: torch.dtype | None = None,
     all_sum: AllSum = identity,
     all_gather_rows: AllGatherRows = identity,
 ) -> CoveredLayers[Spectrum]:
@@ -51,6 +52,7 @@ def covariance_spectra(
         output: What to call instead of `model`, or what to choose of its output.
         memory_budget: Bytes that a chunk of samples, or the Gram matrix's factor, may take.
         dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
+        dtype: Precision; that of the floating views, else of the network, by default.
         all_sum: Sum over ranks.
         all_gather_rows: Rows of all ranks.
 
@@ -83,6 +85,7 @@ def covariance_spectra(
         output=output,
         memory_budget=memory_budget,
         dropout_seed=dropout_seed,
+        dtype=dtype,
         all_sum=all_sum,
     )
     found: dict[str, Spectrum] = {}

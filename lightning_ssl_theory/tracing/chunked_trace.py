@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen_call
-from lightning_ssl_theory.tracing.inputs import Inputs, device_of, map_inputs, rows_of, tensors_of
+from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen_call, network_state
+from lightning_ssl_theory.tracing.inputs import (
+    Inputs,
+    device_of,
+    floating_dtype,
+    map_inputs,
+    rows_of,
+    tensors_of,
+)
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
 from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 from lightning_ssl_theory.tracing.network_output import Output
@@ -41,6 +48,7 @@ class ChunkedTrace:
         memory_budget: Bytes that a chunk's graph, its cotangents and one layer's patches may take. A copy of the
             parameters, the first pass, without gradients, and sums of weight gradients come on top.
         dropout_seed: Leaves dropout on, with masks from this seed; see `frozen`.
+        dtype: Precision of the passes; that of the floating views, else of the network, by default.
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
     Attributes:
@@ -62,13 +70,15 @@ class ChunkedTrace:
         num_columns: int = 1,
         memory_budget: int = MEMORY_BUDGET,
         dropout_seed: int | None = None,
+        dtype: torch.dtype | None = None,
         all_sum: AllSum = identity,
     ) -> None:
         self._views, self._all_sum = views, all_sum
         self._num_samples, self._num_views = tensors_of(views)[0].shape[:2]
         rows = map_inputs(lambda value: value.flatten(0, 1), views)
         with _together(device_of(views), all_sum):
-            rehearsal = rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed)
+            state = network_state(model, dtype or floating_dtype(views, model))
+            rehearsal = rehearse(model, rows, layers, output=output, state=state, dropout_seed=dropout_seed)
         self._rehearsal = _agreed(rehearsal, device_of(views), all_sum)
         self.layers: dict[str, LayerTrace] = {
             name: self._rehearsal.traces[name] for name in self._rehearsal.places
@@ -91,6 +101,7 @@ class ChunkedTrace:
                 outputs = frozen_call(
                     model,
                     rows,
+                    state=state,
                     output=output,
                     batch_statistics=self._statistics,
                     dropout_seed=dropout_seed,

@@ -40,6 +40,12 @@ def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
         ValueError: If a parameter is sharded over ranks or not initialised yet.
     """
     check_whole(model)
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(
+                f"Expected initialised parameters, found the lazy {name!r}; "
+                "run a batch through the network in `configure_model`."
+            )
     named = itertools.chain(model.named_parameters(), model.named_buffers())
     return {
         name: value.detach().to(dtype) if value.is_floating_point() else value.detach()
@@ -48,13 +54,8 @@ def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def check_whole(model: nn.Module) -> None:
-    """Raise ValueError unless every rank holds every parameter whole, and initialised."""
+    """Raise ValueError unless every rank holds every parameter whole, of Python modules."""
     for name, parameter in model.named_parameters():
-        if nn.parameter.is_lazy(parameter):
-            raise ValueError(
-                f"Expected initialised parameters, found the lazy {name!r}; "
-                "run a batch through the network in `configure_model`."
-            )
         if any(hasattr(parameter, mark) for mark in ("device_mesh", "_is_flat_param", "ds_shape")):
             raise ValueError(
                 f"Expected parameters that every rank holds whole, found a part of {name!r}; "
@@ -163,8 +164,10 @@ def weight_of(model: nn.Module, layer: nn.Module) -> Tensor | None:
         layer: One of its modules.
 
     Returns:
-        Detached, in float32 where it is coarser; `None` where the layer has none.
+        Detached, in float32 where it is coarser; `None` where the layer has none, or before it is initialised.
     """
+    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+        return None
     dtype = torch.float64 if torch.float64 in {value.dtype for value in model.parameters()} else torch.float32
     with torch.no_grad(), frozen(model, own_copies(network_state(model, dtype))):
         weight = getattr(layer, "weight", None)

@@ -49,6 +49,10 @@ class LayerKind(ABC):
     def patches(self, inputs: Tensor) -> Tensor:
         """What each output position sees: (R, ...) -> (R, G, F, L), R rows, L output positions of each."""
 
+    def flat(self, gradients: Tensor) -> Tensor:
+        """Gradients by groups, (..., G, O, F), in the order of `weight.reshape(-1)`, (..., P)."""
+        return gradients.flatten(-3)
+
     @abstractmethod
     def cotangents(self, deltas: Tensor) -> Tensor:
         """Gradients with respect to the output, grouped like `patches`: (R, ...) -> (R, G, O, L)."""
@@ -61,26 +65,32 @@ class LayerKind(ABC):
 
 @dataclass(frozen=True)
 class Dense(LayerKind):
-    """`F.linear`: features last, every other dimension a position."""
+    """`F.linear`, or a product with a weight (F, O) from the right: features last, other dimensions are positions."""
 
+    is_right: bool = False
     feature_axis = -1
 
     @property
     def grouped_shape(self) -> tuple[int, int, int]:
         """(1, O, F)."""
-        return 1, self.shape[0], self.shape[1]
+        fan_out, fan_in = reversed(self.shape) if self.is_right else self.shape
+        return 1, fan_out, fan_in
 
     def apply(self, weight: Tensor, inputs: Tensor) -> Tensor:
-        """W h."""
-        return F.linear(inputs, weight)
+        """W h, or h W."""
+        return inputs @ weight if self.is_right else F.linear(inputs, weight)
 
     def patches(self, inputs: Tensor) -> Tensor:
         """(R, ..., F) -> (R, 1, F, L)."""
-        return inputs.reshape(len(inputs), 1, -1, self.shape[1]).mT
+        return inputs.reshape(len(inputs), 1, -1, self.grouped_shape[2]).mT
 
     def cotangents(self, deltas: Tensor) -> Tensor:
         """(R, ..., O) -> (R, 1, O, L)."""
-        return deltas.reshape(len(deltas), 1, -1, self.shape[0]).mT
+        return deltas.reshape(len(deltas), 1, -1, self.grouped_shape[1]).mT
+
+    def flat(self, gradients: Tensor) -> Tensor:
+        """(..., 1, O, F) -> (..., P)."""
+        return (gradients.mT if self.is_right else gradients).flatten(-3)
 
 
 @dataclass(frozen=True)
@@ -195,15 +205,15 @@ def weight_use(
         among: The `id` of each weight that is of interest.
 
     Returns:
-        The use; `None` where the function is none of `F.linear`, `F.conv1d`, `F.conv2d` and the normalisations, or its
-        weight is not of interest. A normalisation is computed once more, without its weight.
+        The use; `None` where the function is none of `F.linear`, matrix products, `F.conv1d`, `F.conv2d` and the
+        normalisations, or its weight is not of interest. A normalisation is computed once more, without its weight.
     """
     names = _ARGUMENTS.get(getattr(function, "same_map_as", function))
     if names is None:
         return None
     bound = dict(zip(names, args, strict=False)) | dict(kwargs)
-    weight, inputs = bound.get("weight"), bound["input"]
-    if not isinstance(weight, Tensor) or id(weight) not in among:
+    weight, inputs = bound.get("weight"), bound.get("input")
+    if not isinstance(weight, Tensor) or not isinstance(inputs, Tensor) or id(weight) not in among:
         return None
     if "eps" in names:
         with torch.no_grad():
@@ -211,8 +221,8 @@ def weight_use(
         kind: LayerKind = Scale(weight.shape, "normalized_shape" in names)
     elif "stride" in names:
         kind = _convolution(weight, bound)
-    elif weight.ndim == 2:
-        kind = Dense(weight.shape)
+    elif weight.ndim == 2 and bound.get("alpha", 1) == bound.get("beta", 1) == 1:
+        kind = Dense(weight.shape, is_right=names != _ARGUMENTS[F.linear])
     else:
         return None
     return WeightUse(weight, bound.get("bias"), inputs.detach(), kind)
@@ -240,8 +250,17 @@ def _convolution(weight: Tensor, bound: Mapping[str, Any]) -> Convolution:
 
 
 _CONVOLVED = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_ADDED = ("bias", "input", "weight")
+_MULTIPLIED = ("input", "weight")
 _ARGUMENTS: dict[Any, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
+    torch.addmm: _ADDED,
+    Tensor.addmm: _ADDED,
+    torch.matmul: _MULTIPLIED,
+    Tensor.matmul: _MULTIPLIED,
+    Tensor.__matmul__: _MULTIPLIED,
+    torch.mm: _MULTIPLIED,
+    Tensor.mm: _MULTIPLIED,
     F.conv1d: _CONVOLVED,
     F.conv2d: _CONVOLVED,
     F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),

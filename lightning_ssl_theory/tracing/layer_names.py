@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 LayerChoice = str | type[nn.Module]
 """A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
@@ -64,7 +65,7 @@ def weight_places(model: nn.Module, *, with_aliases: bool = False) -> dict[str, 
     places: dict[str, WeightPlace] = {}
     for name, parameter in model.named_parameters(remove_duplicate=not with_aliases):
         path, _, last = name.rpartition(".")
-        if last != "weight" and (parameter.ndim < 2 or last.endswith("bias")):
+        if last != "weight" and (last.endswith("bias") or is_lazy(parameter) or parameter.ndim < 2):
             continue
         key = first[id(parameter)]
         places[path if last == "weight" else name] = WeightPlace(key)

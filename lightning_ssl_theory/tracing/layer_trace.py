@@ -58,11 +58,11 @@ class LayerTrace(NamedTuple):
 
     def sample_gradients(self, deltas: Tensor) -> Tensor:
         """Per-sample gradients of `<delta, z>` with respect to the weight: (S, P), in the order of `reshape(-1)`."""
-        return (self.cotangents(deltas) @ self.patches().mT).flatten(1)
+        return self.kind.flat(self.cotangents(deltas) @ self.patches().mT)
 
     def weight_gradient(self, deltas: Tensor) -> Tensor:
-        """The same summed over samples, (G, O, F) or any shape of as many, without a row a sample."""
-        return torch.einsum("sgol,sgfl->gof", self.cotangents(deltas), self.patches())
+        """The same summed over samples, (P,), without a row a sample."""
+        return self.kind.flat(torch.einsum("sgol,sgfl->gof", self.cotangents(deltas), self.patches()))
 
     def change(self, direction: Tensor) -> Tensor:
         """How the outputs move as the weight moves along a direction of its shape; of the outputs' shape."""

@@ -31,6 +31,9 @@ class Expected(NamedTuple):
 def held(make: Callable[[], nn.Module], call: Callable[[nn.Module], Any]) -> nn.Module:
     """A float64 module in evaluation mode; BatchNorms in training mode keep the statistics of that call's batch."""
     model, measured = make().double(), make().double()
+    for module in model.modules():
+        if hasattr(module, "use_reentrant"):
+            module.use_reentrant = False  # the old kind works with `backward` only; both compute the same
     modes = {name: module.training for name, module in model.named_modules()}
     model.eval()
     measured.eval()
