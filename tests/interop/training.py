@@ -149,7 +149,8 @@ def trained(case: Case, module: LightningModule, callbacks: Sequence[Callback]) 
     clean = clean_loader(case.views) if case.validates else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _, logger = fit(module, callbacks, train=pair_loader(case.views), val=clean)
+        arguments = {"train": pair_loader(case.views), "val": clean}
+        _, logger = fit(module, callbacks, num_sanity_val_steps=0, **arguments)  # it may write to the network
     sentences = [str(w.message) for w in caught if issubclass(w.category, DiagnosticWarning)]
     return Run(module, torch.get_rng_state(), logger, sentences)
 
