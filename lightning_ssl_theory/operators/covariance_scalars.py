@@ -7,14 +7,14 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorem 3 and Section 4.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.operators.covariance_operators import check_views
-from lightning_ssl_theory.operators.covariance_sums import CovarianceSums, layer_sums, over_ranks
+from lightning_ssl_theory.operators.covariance_sums import BatchSums, add_samples
 from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
 from lightning_ssl_theory.operators.operator_product import output_derivative
 from lightning_ssl_theory.operators.output_cotangents import (
@@ -120,18 +120,22 @@ def covariance_scalars(
     asked = set() if num_probes is None else set(resolve_layers(model, exact_growth))
     known = [name for name in trace.layers if name in asked]  # in one order on every rank
     first, *others = _probes(num_probes, trace.outputs, seed).split(PROBES_AT_ONCE)
-    own, along = _block_sums(trace, first, directions, cotangents, known)
-    sums = over_ranks(own, all_sum)
-    estimates = {name: probe_estimates(found, population) for name, found in sums.items()}
+    sums = _sums(trace, first, directions, cotangents)
+    along = _pass(trace, first, directions, sums, cotangents, known)
+    sums.over_ranks(all_sum)
+    estimates = {name: probe_estimates(found, population) for name, found in sums.layers.items()}
     of_weights = {
         name: weight_estimates(
             trace.layers[name].weight, found.pulled, _growth(along[name], estimator, all_sum)
         )
-        for name, found in sums.items()
+        for name, found in sums.layers.items()
     }
-    del own, sums  # weight gradients, for every probe
     for block in others:
-        for name, found in over_ranks(_block_sums(trace, block, directions)[0], all_sum).items():
+        del sums  # weight gradients of all layers, for every probe
+        sums = _sums(trace, block, directions)
+        _pass(trace, block, directions, sums)
+        sums.over_ranks(all_sum)
+        for name, found in sums.layers.items():
             estimates[name] = estimates[name].joined(probe_estimates(found, population))
     values = {name: [*estimates[name], *of_weights[name].known()] for name in estimates}
     left_out = not_finite_layers(values, layers)
@@ -175,32 +179,39 @@ def _growth(along: Sequence[Tensor], estimator: Estimator, all_sum: AllSum) -> T
     return output_variance(torch.cat([*along]), estimator=estimator, all_sum=all_sum) if along else None
 
 
-def _block_sums(
+def _sums(
     trace: ChunkedTrace,
     probes: Tensor,
     directions: Mapping[str, WeightDirections],
     cotangents: Sequence[Tensor] = (),
-    known: Collection[str] = (),
-) -> tuple[dict[str, CovarianceSums], dict[str, list[Tensor]]]:
-    # the sums of every layer in one pass over the chunks, and K^T w of every view for the layers in `known`
-    sums: dict[str, CovarianceSums] = {}
+) -> BatchSums:
+    return BatchSums(
+        trace.layers,
+        num_probes=len(probes),
+        num_sketches=next(iter(directions.values())).num_directions,
+        num_pulled=len(cotangents),
+        like=trace.outputs,
+    )
+
+
+def _pass(
+    trace: ChunkedTrace,
+    probes: Tensor,
+    directions: Mapping[str, WeightDirections],
+    sums: BatchSums,
+    cotangents: Sequence[Tensor] = (),
+    known: Sequence[str] = (),
+) -> dict[str, list[Tensor]]:
+    # one pass over the chunks fills the sums of every layer, and gives K^T w of every view for the layers in `known`
     along: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
     for chunk, outputs, *columns in zip(trace, *map(trace.split, (trace.outputs, *cotangents)), strict=True):
         deltas = [chunk.backward(probe.expand_as(chunk.outputs)) for probe in probes]
-        pulled = [chunk.weight_gradients(column.flatten(0, 1)) for column in columns]
         for name, seen in chunk.layers.items():
-            found = layer_sums(
-                seen,
-                [delta.pop(name) for delta in deltas],
-                outputs,
-                probes,
-                directions[name],
-                [gradients.pop(name) for gradients in pulled],
-            )
-            if name in sums:
-                sums[name].add(found)
-            else:
-                sums[name] = found
+            own = [delta.pop(name) for delta in deltas]
+            add_samples(sums.layers[name], seen, own, outputs, probes, directions[name])
+        for index, column in enumerate(columns):
+            for name, gradient in chunk.weight_gradients(column.flatten(0, 1)).items():
+                sums.layers[name].pulled[index] += gradient
         for name in known:
             along[name].append(output_derivative(chunk, name)(chunk.layers[name].weight).view_as(outputs))
-    return sums, along
+    return along

@@ -3,8 +3,8 @@ r"""What the scalars of a covariance operator need of a batch: sums over samples
 With K_ia the connection of view a of sample i, u_c a probe, phi_k a random weight vector and f the network's output.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,60 +44,88 @@ class CovarianceSums(NamedTuple):
     remainders: Moments
     pulled: Tensor
 
-    def add(self, other: "CovarianceSums") -> None:
-        """Take further samples in."""
-        _mapped(torch.Tensor.add_, self, other)
+
+class BatchSums:
+    """Sums of every layer, all in two buffers, so that they cross ranks together and are held once.
+
+    Args:
+        layers: What the layers are.
+        num_probes: m.
+        num_sketches: r.
+        num_pulled: Further cotangents c.
+        like: A tensor of the type and device of weight gradients; everything else is float64.
+
+    Attributes:
+        layers: Zero at first, parts of the buffers.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, LayerTrace],
+        *,
+        num_probes: int,
+        num_sketches: int,
+        num_pulled: int,
+        like: Tensor,
+    ) -> None:
+        m, r, sizes = num_probes, num_sketches, [layer.weight.numel() for layer in layers.values()]
+        shapes = [(m,), (m,), (m, r, r), (m, r, r), (m, r), (m,), (m,), (m,)]
+        lengths = [torch.Size(shape).numel() for shape in shapes]
+        self._numbers = like.new_zeros(len(layers) * sum(lengths), dtype=torch.float64)
+        self._vectors = like.new_zeros((m + num_pulled) * sum(sizes))
+        parts = iter(self._numbers.split(lengths * len(layers)))
+        vectors = iter(self._vectors.split([n * size for size in sizes for n in (m, num_pulled)]))
+        self.layers: dict[str, CovarianceSums] = {}
+        for name, layer in layers.items():
+            norms, views, outer, outer_views, totals, *remainders = (
+                next(parts).view(shape) for shape in shapes
+            )
+            self.layers[name] = CovarianceSums(
+                Moments(norms, views, next(vectors).view(m, -1)),
+                Moments(outer, outer_views, totals),
+                Moments(*remainders),
+                next(vectors).view(num_pulled, *layer.weight.shape),
+            )
+
+    def over_ranks(self, all_sum: AllSum) -> None:
+        """Sum over ranks; the numbers and the weight gradients of all layers cross once each."""
+        for buffer in (self._numbers, self._vectors):
+            buffer.copy_(all_sum(buffer))
 
 
-def layer_sums(
+def add_samples(
+    sums: CovarianceSums,
     seen: LayerTrace,
     deltas: Sequence[Tensor],
     outputs: Tensor,
     probes: Tensor,
     directions: WeightDirections,
-    pulled: Sequence[Tensor],
-) -> CovarianceSums:
-    """Sums of one chunk for one layer.
+) -> None:
+    """Take a chunk of samples into one layer's sums, but for `pulled`.
 
     Args:
+        sums: Of the layer.
         seen: What the layer saw of n samples with A views.
         deltas: For each of m probes the gradients with respect to the layer's output, (n A, ...).
         outputs: What the network put out, (n, A, n_L).
         probes: (m, n_L).
         directions: r random weight vectors.
-        pulled: The layer's weight gradients of further cotangents.
-
-    Returns:
-        The sums, in float64 but for the weight gradients.
     """
     num_views, linear_outputs = outputs.shape[1], seen.linear_outputs
     factors = GradientFactors(seen, num_views, directions, num_cotangents=len(probes))
-    rows = []
-    for delta, probe in zip(deltas, probes, strict=True):
+    for index, (delta, probe) in enumerate(zip(deltas, probes, strict=True)):
         gram, total, sketch = factors.products(delta)
+        of_views = gram.diagonal(dim1=1, dim2=2).double().sum() / num_views
+        _add(sums.gradients, index, Moments(gram.double().sum() / num_views**2, of_views, total / num_views))
+        _add(sums.sketches, index, _outer_moments(sketch.double()))
         # w . K_s u, since a layer is linear in its weight
         scores = seen.sample_products(delta, linear_outputs).unflatten(0, (-1, num_views))
-        of_views = gram.diagonal(dim1=1, dim2=2).double().sum() / num_views
-        products = Moments(gram.double().sum() / num_views**2, of_views, total / num_views)
-        remainder = _moments(scores.double() - (outputs @ probe).double())
-        rows.append((products, _outer_moments(sketch.double()), remainder))
-    gradients, sketches, remainders = (
-        _mapped(lambda *values: torch.stack(values), *column) for column in zip(*rows, strict=True)
-    )
-    further = torch.stack([*pulled]) if pulled else seen.weight.new_zeros(0, *seen.weight.shape)
-    return CovarianceSums(gradients, sketches, remainders, further)
+        _add(sums.remainders, index, _moments(scores.double() - (outputs @ probe).double()))
 
 
-def over_ranks(sums: Mapping[str, CovarianceSums], all_sum: AllSum) -> dict[str, CovarianceSums]:
-    """Sums of all ranks' samples; those of all layers cross together, in one buffer for each floating type."""
-    leaves = [leaf for own in sums.values() for leaf in _leaves(own)]
-    summed: dict[int, Tensor] = {}
-    for dtype in {leaf.dtype: None for leaf in leaves}:
-        same = [leaf for leaf in leaves if leaf.dtype == dtype]
-        buffer = all_sum(torch.cat([leaf.flatten() for leaf in same]))
-        parts = buffer.split([leaf.numel() for leaf in same])
-        summed |= {id(leaf): part.view_as(leaf) for leaf, part in zip(same, parts, strict=True)}
-    return {name: _mapped(lambda leaf: summed[id(leaf)], own) for name, own in sums.items()}
+def _add(sums: Moments, index: int, own: Moments) -> None:
+    for total, value in zip(sums, own, strict=True):
+        total[index] += value
 
 
 def _moments(values: Tensor) -> Moments:  # (n, A)
@@ -108,13 +136,3 @@ def _moments(values: Tensor) -> Moments:  # (n, A)
 def _outer_moments(values: Tensor) -> Moments:  # (n, A, r)
     means, views = values.mean(1), values.flatten(0, 1)
     return Moments(means.mT @ means, views.mT @ views / values.shape[1], means.sum(0))
-
-
-def _leaves(tree: Any) -> list[Tensor]:
-    return [tree] if isinstance(tree, Tensor) else [leaf for part in tree for leaf in _leaves(part)]
-
-
-def _mapped(function: Callable[..., Tensor], *trees: Any) -> Any:
-    if isinstance(trees[0], Tensor):
-        return function(*trees)
-    return type(trees[0])(*(_mapped(function, *leaves) for leaves in zip(*trees, strict=True)))

@@ -16,22 +16,25 @@ class WeightDirections:
         num_directions: r.
         seed: Of the draw.
         like: A tensor of the wanted type and device.
+
+    Attributes:
+        num_directions: r.
     """
 
     def __init__(self, kind: LayerKind, num_directions: int, *, seed: int, like: Tensor) -> None:
-        self._shape, self._num_directions = kind.grouped_shape, num_directions
+        self._shape, self.num_directions = kind.grouped_shape, num_directions
         self._seed, self._like = seed, like
 
     @cached_property
     def left(self) -> Tensor:
         """(r, G, O): with `right`, the factors of r vectors whose signs are pairwise independent."""
-        return self._signs(0, self._num_directions, *self._shape[:2])
+        return self._signs(0, self.num_directions, *self._shape[:2])
 
     @cached_property
     def right(self) -> Tensor:
         """(r, G, F)."""
         groups, _, fan_in = self._shape
-        return self._signs(1, self._num_directions, groups, fan_in)
+        return self._signs(1, self.num_directions, groups, fan_in)
 
     def _signs(self, stream: int, *shape: int) -> Tensor:
         generator = torch.Generator().manual_seed(self._seed + stream)
