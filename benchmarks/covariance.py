@@ -7,24 +7,28 @@
 - spectra: the 8 leading eigenpairs of an early, a middle and a late layer, beside the time that a matrix product of
   as many multiplications takes (see `operators.spectrum_cost`).
 - overhead: share of the training time that looks after every step take with max_overhead = 0.02.
+- gradients: the scalars of all layers of ResNet-18 (32 x 32), ViT-S/16 and ConvNeXt-T (224 x 224), time as a multiple
+  of one evaluation of a loss and its gradient on the same images, memory beside a training step's and the budget.
 - dense: a 100 x 100 linear layer, 1024 samples, 10 outputs: the same quantities from the operator as a matrix.
 
 Every measurement runs in a process of its own, for the sake of its peak memory; on a CPU on one thread and in seconds
 of processor time, so that what else the machine does matters little.
 
-    python benchmarks/covariance.py [scalars growth spectra overhead dense] [--samples 256]
+    python benchmarks/covariance.py [scalars gradients growth spectra overhead dense] [--samples 256]
 """
 
 import argparse
+import importlib.util
 import multiprocessing as mp
 import resource
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from lightning_ssl_theory.losses import InfoNCELoss
@@ -122,6 +126,50 @@ def scalars(num_samples: int, num_probes: int = NUM_PROBES) -> Callable[[], obje
     return lambda: covariance_scalars(model, views, num_probes=num_probes, loss=InfoNCELoss())
 
 
+NETWORKS = {"ResNet-18": 32, "ResNet-18, 224": 224, "ViT-S/16": 224, "ConvNeXt-T": 224}
+"""The networks of `show_gradients` and the size of their images."""
+
+
+def network(name: str) -> nn.Module:
+    """One of them, with 128 outputs."""
+    if name == "ViT-S/16":
+        import timm
+
+        model = timm.create_model("vit_small_patch16_224", num_classes=NUM_OUTPUTS)
+    elif name == "ConvNeXt-T":
+        model = torchvision.models.convnext_tiny(num_classes=NUM_OUTPUTS)
+    elif name == "ResNet-18":
+        model = resnet()
+    else:
+        model = nn.Sequential(ResNet("resnet18", stem="imagenet"), nn.Linear(512, NUM_OUTPUTS))
+    return model.to(DEVICE)
+
+
+def network_gradient(name: str, num_samples: int) -> Callable[[], object]:
+    """A loss and its gradient, with the state that SGD with momentum keeps."""
+    model, loss = network(name), InfoNCELoss()
+    views = torch.randn(num_samples, 2, 3, NETWORKS[name], NETWORKS[name], device=DEVICE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loss(*model(views[:2].flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1))  # what libraries set up once
+
+    def step() -> None:
+        outputs = model(views.flatten(0, 1)).unflatten(0, (-1, 2))
+        loss(outputs[:, 0], outputs[:, 1]).backward()
+        optimizer.step()
+
+    return step
+
+
+def network_scalars(name: str, num_samples: int, memory_budget: int) -> Callable[[], object]:
+    """Our scalars of all layers, with the prediction of the same loss's gradient."""
+    model = network(name)
+    views = torch.randn(num_samples, 2, 3, NETWORKS[name], NETWORKS[name], device=DEVICE)
+    model(views[:2].flatten(0, 1))
+    return lambda: covariance_scalars(
+        model, views, num_probes=NUM_PROBES, loss=InfoNCELoss(), memory_budget=memory_budget
+    )
+
+
 def small_scalars(num_samples: int, num_probes: int) -> Callable[[], object]:
     """The same of a small network."""
     model, views = nn.Sequential(SmallConvNet(3, [32, 64]), nn.Linear(64, 32)).to(DEVICE), images(num_samples)
@@ -195,6 +243,21 @@ def show_scalars(num_samples: int) -> None:
     print(f"  ours    {ours.seconds:.2f} s = {ours.seconds / limit:.2f} x the limit (target <= 2)")
     print(f"  memory  {ours.mebibytes:.0f} MiB = {ours.mebibytes / step.mebibytes:.2f} x a training step's "
           f"{step.mebibytes:.0f} MiB (target <= 1.5)")  # fmt: skip
+
+
+def show_gradients(num_samples: int, memory_budget: int, names: Sequence[str]) -> None:
+    """Time as a multiple of a gradient, and memory, on other people's networks."""
+    print(f"\ngradients: {num_samples} x 2 views, m = {NUM_PROBES}, a loss, budget {memory_budget >> 20} MiB")
+    for name in names:
+        if name == "ViT-S/16" and importlib.util.find_spec("timm") is None:
+            print(f"  {name:15} left out: timm is not installed")
+            continue
+        gradient = measured(network_gradient, name, num_samples)
+        ours = measured(network_scalars, name, num_samples, memory_budget)
+        limit = gradient.mebibytes + memory_budget / 2**20
+        print(f"  {name:15} gradient {gradient.seconds:.2f} s, ours {ours.seconds:.2f} s = "
+              f"{ours.seconds / gradient.seconds:.1f} gradients; memory {ours.mebibytes:.0f} MiB = "
+              f"{ours.mebibytes / limit:.2f} x (budget + a training step's {gradient.mebibytes:.0f} MiB)")  # fmt: skip
 
 
 def show_growth() -> None:
@@ -271,10 +334,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ["scalars", "growth", "spectra", "overhead", "dense"]
+    parts = ["scalars", "gradients", "growth", "spectra", "overhead", "dense"]
     parser.add_argument("parts", nargs="*", default=parts, choices=[*parts, []])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--spectra-samples", type=int, default=16)
+    parser.add_argument("--gradient-samples", type=int, default=16)
+    parser.add_argument("--budget", type=int, default=2**30, help="bytes, of the part gradients")
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     arguments = parser.parse_args()
     print(
         f"torch {torch.__version__}, {DEVICE}, seconds of {'wall' if DEVICE.type == 'cuda' else 'processor'} time"
@@ -287,6 +353,8 @@ def main() -> None:
         show_overhead()
     if "scalars" in arguments.parts:
         show_scalars(arguments.samples)
+    if "gradients" in arguments.parts:
+        show_gradients(arguments.gradient_samples, arguments.budget, arguments.networks)
     if "spectra" in arguments.parts:
         show_spectra(arguments.spectra_samples)
 
