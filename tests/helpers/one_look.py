@@ -139,9 +139,11 @@ def trained(model: nn.Module, rows: Any, call: Callable[[nn.Module, Any], Tensor
 def everything(model: nn.Module) -> dict[str, Any]:
     """All that a look might change."""
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    objects = {name: id(value) for name, value in tensors}
+    tensors = [(name, value) for name, value in tensors if not nn.parameter.is_lazy(value)]
     kept = {"_parameters", "_buffers", "_modules"}
     return {
-        "objects": {name: id(value) for name, value in tensors},
+        "objects": objects,
         "versions": {name: value._version for name, value in tensors if not value.is_inference()},
         "tensors": {name: value.detach().clone() for name, value in tensors},
         "gradients": {name: deepcopy(value.grad) for name, value in tensors},
