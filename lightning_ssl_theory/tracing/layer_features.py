@@ -158,7 +158,9 @@ class FeatureReader:
 
         def kept(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, found: Any) -> None:
-                outputs[name] = _Twice if name in outputs else found
+                # an in-place activation that follows changes the tensor itself only
+                kept_one = found.clone() if isinstance(found, Tensor) else found
+                outputs[name] = _Twice if name in outputs else kept_one
                 last[name] = [passage for every in recorder.passages.values() for passage in every]
 
             return hook
@@ -187,10 +189,10 @@ class FeatureReader:
                     f"Expected `pool` to make (N, D) of layer {name!r}, got {tuple(outputs.shape)}; "
                     "average over all other dimensions."
                 )
-            return outputs.clone()
+            return outputs
         rows, feature_axis = self._axes[name]
         if outputs.ndim < 2:
-            return outputs.reshape(len(outputs), -1).clone()
+            return outputs.reshape(len(outputs), -1)
         values = outputs.movedim((rows.axis, feature_axis), (0, -1))
         values = values.flatten(1, -2) if outputs.ndim > 2 else values.unsqueeze(1)  # (rows, positions, D)
         return values.reshape(len(values) // rows.factor, -1, values.shape[-1]).mean(1)
