@@ -6,15 +6,19 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from helpers.one_look import assert_unchanged, everything
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
+from lightning_ssl_theory.tracing import frozen_call, layer_features, network_state, trace_network
 from lightning_ssl_theory.tracing.frozen_call import (
-    frozen_call,
-    layer_features,
-    network_state,
-    pooled,
+    evaluation_mode,
+    frozen,
+    own_copies,
     preserved_random_state,
+    weight_of,
 )
 
 
@@ -37,33 +41,6 @@ def network():
     return model
 
 
-def everything(model):
-    """All that a pass might change."""
-    return deepcopy(
-        {
-            "tensors": model.state_dict(),
-            "gradients": {name: p.grad for name, p in model.named_parameters()},
-            "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
-            "modes": {name: m.training for name, m in model.named_modules()},
-            "hooks": {name: len(m._forward_hooks) for name, m in model.named_modules()},
-            "torch": torch.get_rng_state(),
-            "numpy": torch.from_numpy(np.random.get_state()[1].astype("int64")),
-            "python": random.getstate(),
-        }
-    )
-
-
-def assert_unchanged(before, after, path=""):
-    if isinstance(before, dict):
-        assert before.keys() == after.keys()
-        for key in before:
-            assert_unchanged(before[key], after[key], f"{path}/{key}")
-    elif isinstance(before, torch.Tensor):
-        assert torch.equal(before, after), path
-    else:
-        assert before == after, path
-
-
 @pytest.mark.parametrize("batch_statistics", [None, {}])
 def test_nothing_changes(batch_statistics):
     model, inputs = network(), torch.randn(7, 5)
@@ -71,10 +48,10 @@ def test_nothing_changes(batch_statistics):
     model[5].weight.requires_grad_(False)
     model(inputs).sum().backward()
     before = everything(model)
-    frozen_call(model, inputs, batch_statistics=batch_statistics, taps={"0": lambda *_: None})
+    frozen_call(model, inputs, batch_statistics=batch_statistics)
     assert_unchanged(before, everything(model))
     model[1](torch.randn(4, 6))  # and such changes would be seen
-    with pytest.raises(AssertionError, match=r"tensors/1\.running_mean"):
+    with pytest.raises(AssertionError, match=r"versions/1\.num_batches_tracked"):
         assert_unchanged(before, everything(model))
 
 
@@ -82,11 +59,12 @@ def test_nothing_changes_when_the_pass_breaks():
     model, inputs = network(), torch.randn(7, 5)
     before = everything(model)
 
-    def broken(*_):
+    def broken(x):
+        model(x)
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        frozen_call(model, inputs, taps={"4": broken}, batch_statistics={})
+        frozen_call(model, inputs, output=broken, batch_statistics={})
     assert_unchanged(before, everything(model))
 
 
@@ -159,14 +137,88 @@ def test_another_state_output_and_precision():
     assert_close(frozen_call(model, inputs, output=lambda x: model[0](2 * x)), exact[0](2 * inputs))
 
 
-def test_state_shares_parameters_and_copies_buffers():
+def test_a_state_shares_its_memory_and_a_pass_runs_on_copies():
     model = network()
     state = network_state(model, torch.float32)
-    assert state["0.weight"].data_ptr() == model[0].weight.data_ptr()
-    assert not state["0.weight"].requires_grad
-    assert state["1.running_mean"].data_ptr() != model[1].running_mean.data_ptr()
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        assert state[name].data_ptr() == value.data_ptr()
+        assert not state[name].requires_grad
+    leaf = torch.zeros(2, requires_grad=True)
+    copies = own_copies(state | {"leaf": leaf})
+    assert copies["leaf"] is leaf
+    assert all(copies[name].data_ptr() != value.data_ptr() for name, value in state.items())
     assert state["1.num_batches_tracked"].dtype == torch.int64
     assert network_state(model.half(), torch.float32)["0.weight"].dtype == torch.float32
+    tied = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    tied["b"].weight = tied["a"].weight
+    assert list(network_state(tied, torch.float32)) == ["a.weight", "a.bias", "b.bias"]
+
+
+def test_inside_every_holder_of_a_tensor_has_the_same_stand_in():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    model.own, model.dtype, model.kept = torch.ones(3), torch.float16, nn.Linear(2, 2).weight
+    before = everything(model)
+    with frozen(model, own_copies(network_state(model, torch.float64))):
+        assert model[0].weight is model[1].weight
+        assert model.own.dtype == model.dtype == torch.float64
+        model[0].weight.add_(1.0)
+        model.own.add_(1.0)
+        model.kept, model.new = None, 1
+        model[0].register_buffer("another", torch.ones(1))
+        model.add_module("more", nn.ReLU())
+    assert_unchanged(before, everything(model))
+
+
+def test_weights_are_read_on_stand_ins():
+    model = nn.Sequential(spectral_norm(nn.Linear(5, 4)), nn.BatchNorm1d(4), nn.ReLU())
+    before = everything(model)
+    weight = weight_of(model, model[0])
+    assert_unchanged(before, everything(model))
+    assert_close(weight, deepcopy(model).eval()[0].weight.detach())
+    assert not weight.requires_grad
+    assert weight_of(model, model[2]) is None
+    assert weight_of(model.half(), model[1]).dtype == torch.float32
+    assert weight_of(model.double(), model[1]).dtype == torch.float64
+
+
+def test_dropout_stays_on_with_masks_of_a_seed():
+    model, inputs = network(), torch.randn(7, 5)
+    before = everything(model)
+    one, same, other = (frozen_call(model, inputs, dropout_seed=seed) for seed in (3, 3, 4))
+    assert_unchanged(before, everything(model))
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+    assert not torch.allclose(one, frozen_call(model, inputs))
+
+
+def test_modes_come_back():
+    model = network().train()
+    model[3].eval()
+    with evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model] == [True, True, True, False, True, True]
+
+
+def test_refuses_torchscript():
+    with pytest.raises(ValueError, match="Expected a network of Python modules, found a TorchScript one; pass the"):
+        frozen_call(nn.Sequential(torch.jit.script(nn.Linear(5, 2))), torch.randn(3, 5))
+
+
+def test_a_checkpointed_batch_norm_that_runs_twice_is_refused():
+    norm = nn.BatchNorm1d(4)
+    model = nn.Sequential(nn.Linear(5, 4), norm, nn.Linear(4, 3))
+
+    def output(x):
+        hidden = model[0](x)
+        for _ in range(2):
+            hidden = checkpoint(norm, hidden, use_reentrant=False)
+        return model[2](hidden)
+
+    trace = trace_network(model, torch.randn(6, 5), "2", output=output)
+    assert list(trace.layers) == ["2"]
+    with pytest.raises(ValueError, match="Expected the checkpointed layer '1' to run once in a pass, .*; put it into ev"):
+        trace_network(model, torch.randn(6, 5), "0", output=output)
 
 
 def test_no_autocast():
@@ -214,61 +266,9 @@ def test_compiled_networks_run_eagerly():
     assert len(compiled) > 0  # the user's own calls are compiled as before
 
 
-def test_layer_features_of_every_shape():
-    class Shapes(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.matrix, self.tokens, self.image, self.scalar = (nn.Identity() for _ in range(4))
-
-        def forward(self, x):
-            self.matrix(x)
-            self.tokens(x[:, None] + torch.arange(3.0)[:, None])
-            self.image(x[:, :, None, None] + torch.tensor([[0.0, 4.0]]))
-            return self.scalar(x[:, 0])
-
-    x = torch.randn(4, 2)
-    found = layer_features(Shapes(), x, ["matrix", "tokens", "image", "scalar", ""])
-    expected = {"matrix": x, "tokens": x + 1, "image": x + 2, "scalar": x[:, :1], "": x[:, :1]}
-    assert list(found) == list(expected)
-    for name, value in expected.items():
-        assert_close(found[name], value)
-
-
-def test_features_are_those_before_an_activation_in_place():
-    model, inputs = network(), torch.randn(7, 5)
-    found = layer_features(model, inputs, ["1", "2"])
-    assert (found["1"] < 0).any()
-    assert_close(found["2"], found["1"].relu())
-    assert not found["1"].requires_grad
-
-
-def test_rejects_layers_that_cannot_be_read():
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shared, self.unused, self.recurrent = nn.Linear(2, 2), nn.Linear(2, 2), nn.LSTM(2, 2)
-
-        def forward(self, x):
-            return self.recurrent(self.shared(self.shared(x))[:, None])[0][:, 0]
-
-    model, inputs = Odd(), torch.randn(3, 2)
-    hooks = {name: len(m._forward_hooks) for name, m in model.named_modules()}
-    with pytest.raises(ValueError, match="Expected the forward pass to reach layer 'unused', it did not"):
-        layer_features(model, inputs, ["unused"])
-    with pytest.raises(
-        ValueError, match="Expected layer 'shared' to see one input in a forward pass, it saw two"
-    ):
-        layer_features(model, inputs, ["shared"])
-    with pytest.raises(
-        TypeError, match="Expected layer 'recurrent' to put out one tensor, got tuple; name a layer inside"
-    ):
-        layer_features(model, inputs, ["recurrent"])
-    assert hooks == {name: len(m._forward_hooks) for name, m in model.named_modules()}
-    assert pooled(torch.ones(3, 4), "any").shape == (3, 4)
-
-
 def test_random_states_come_back_after_an_error():
-    before = everything(nn.Identity())
+    model = nn.Identity()
+    before = everything(model)
 
     def draw_and_fail():
         with preserved_random_state(torch.device("cpu")):
@@ -277,4 +277,4 @@ def test_random_states_come_back_after_an_error():
 
     with pytest.raises(RuntimeError, match="inside"):
         draw_and_fail()
-    assert_unchanged(before, everything(nn.Identity()))
+    assert_unchanged(before, everything(model))

@@ -5,13 +5,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import orthogonal
 
-from lightning_ssl_theory.operators import find_module, resolve_layers
-
-
-class Sharded(nn.Parameter):
-    """Looks like a DTensor: a part of a weight that knows its mesh."""
-
-    device_mesh = "cpu"
+from lightning_ssl_theory.tracing import find_module, resolve_layers
+from lightning_ssl_theory.tracing.layer_names import WeightPlace, exact_names, is_exact, weight_places
 
 
 class Network(nn.Module):
@@ -25,17 +20,24 @@ class Network(nn.Module):
         self.volume = nn.Conv3d(1, 1, 1)
         self.bare = nn.LayerNorm(2, elementwise_affine=False)
         self.computed = orthogonal(nn.Linear(3, 3))
-        self.sharded = nn.Linear(2, 2)
-        self.sharded.weight = Sharded(self.sharded.weight.detach())
-        self.flat = nn.Linear(2, 2)
-        self.flat.weight = nn.Parameter(torch.zeros(4))  # as FSDP leaves it
         self.encoder, self.decoder = nn.Linear(2, 2), nn.Linear(2, 2)
         self.decoder.weight = self.encoder.weight
+        self.attention = nn.MultiheadAttention(2, 1)
+        self.crossing = nn.MultiheadAttention(2, 1, kdim=3, bias=False)
+        self.codes = nn.Parameter(torch.zeros(3, 2))
+        self.scale, self.extra_bias = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(2, 2))
         self.head = nn.Linear(2, 2)
 
 
+ALL = [
+    "codes", "stem", "norm", "block.0", "block.1", "block.2", "volume", "computed.parametrizations.weight.original", "encoder",
+    "attention.in_proj_weight", "attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.out_proj",
+    "crossing.q_proj", "crossing.k_proj", "crossing.v_proj", "crossing.out_proj", "head",
+]  # fmt: skip
+
+
 CHOICES = [
-    pytest.param(None, ["stem", "block.0", "block.2", "head"], id="all"),
+    pytest.param(None, ALL, id="all"),
     pytest.param("head", ["head"], id="one-path"),
     pytest.param(["head", "stem", "head"], ["head", "stem"], id="order-asked-for"),
     pytest.param("block.*", ["block.0", "block.1", "block.2"], id="pattern"),
@@ -43,7 +45,10 @@ CHOICES = [
     pytest.param("?tem", ["stem"], id="one-character"),
     pytest.param(nn.Conv2d, ["stem", "block.0"], id="type"),
     pytest.param([nn.GroupNorm, "s*", "head"], ["block.1", "stem", "head"], id="mixed"),
-    pytest.param(nn.Module, ["stem", "norm", "block.0", "block.1", "block.2", "head"], id="every-supported"),
+    pytest.param("*.q_proj", ["attention.q_proj", "crossing.q_proj"], id="parts-of-attention"),
+    pytest.param("crossing.k_proj", ["crossing.k_proj"], id="one-part"),
+    pytest.param("codes", ["codes"], id="matrix-of-another-name"),
+    pytest.param("decoder", ["decoder"], id="second-name-of-a-weight"),
     pytest.param([], [], id="none"),
 ]
 
@@ -56,21 +61,40 @@ def test_chooses(choice, expected):
 def test_the_model_itself_can_be_the_layer():
     assert resolve_layers(nn.Linear(2, 2), None) == [""]
     assert resolve_layers(nn.Linear(2, 2), "") == [""]
+    assert set(resolve_layers(nn.MultiheadAttention(2, 1), None)) == {"in_proj_weight", *"qkv", "out_proj"} - set("qkv") | {
+        f"{part}_proj" for part in "qkv"
+    }
 
 
+def test_where_weights_are():
+    places = weight_places(Network())
+    assert list(places) == ALL
+    assert places["head"] == WeightPlace("head.weight")
+    assert places["attention.v_proj"] == WeightPlace("attention.in_proj_weight", 2)
+    assert places["crossing.v_proj"] == WeightPlace("crossing.v_proj_weight")
+    aliases = weight_places(Network(), with_aliases=True)
+    assert aliases["decoder"] == aliases["encoder"] == WeightPlace("encoder.weight")
+
+
+def test_paths_are_exact_and_patterns_are_not():
+    assert [is_exact(choice) for choice in ("a.b", "a.*", "a?", "[a]", nn.Linear)] == [True, False, False, False, False]
+    assert exact_names(["a", "b*", nn.Linear, "c"]) == {"a", "c"}
+    assert exact_names("a") == {"a"}
+    assert exact_names(nn.Linear) == exact_names(None) == set()
+
+
+NO_WEIGHT = "to hold its weight as a parameter, found none or a computed one in"
 REFUSED = [
-    pytest.param("volume", r"Expected layer 'volume' to be a Linear, Conv1d, Conv2d or normalisation layer, got Conv3d; name a layer with such a weight", id="type"),
-    pytest.param("block", "Expected layer 'block' to be a Linear, .* got Sequential", id="container"),
-    pytest.param("bare", "Expected layer 'bare' to hold its weight as a parameter, found none or a computed one; leave layers without one", id="no-weight"),
-    pytest.param("computed", "Expected layer 'computed' to hold its weight as a parameter, .* or with parametrizations, out of `layers`", id="parametrized"),
-    pytest.param("sharded", r"Expected layer 'sharded' to hold its whole weight, found a part of it of shape \(2, 2\); use a strategy that does not shard", id="sharded"),
-    pytest.param("flat", r"Expected layer 'flat' to hold its whole weight, found a part of it of shape \(4,\)", id="flat"),
-    pytest.param("decoder", "Expected layer 'decoder' to have its weight for itself, it shares it with 'encoder'; leave both out", id="tied"),
-    pytest.param("encoder", "Expected layer 'encoder' to have its weight for itself, it shares it with 'decoder'", id="tied-first"),
+    pytest.param("block", f"Expected layer 'block' {NO_WEIGHT} Sequential; name a layer inside it, or leave it out", id="container"),
+    pytest.param("bare", f"Expected layer 'bare' {NO_WEIGHT} LayerNorm", id="no-weight"),
+    pytest.param("computed", f"Expected layer 'computed' {NO_WEIGHT} ParametrizedLinear", id="parametrized"),
+    pytest.param("attention", f"Expected layer 'attention' {NO_WEIGHT} MultiheadAttention", id="attention"),
     pytest.param("stemm", "Expected the path of a layer of Network, got 'stemm'; the nearest are 'stem'", id="unknown"),
-    pytest.param("nothing.*", r"Expected the pattern 'nothing\.\*' to choose a layer of Network, it chooses none; layers with a covariance operator are, among others, 'stem', 'norm'", id="pattern"),
-    pytest.param("enc*", r"Expected the pattern 'enc\*' to choose a layer", id="pattern-refused-only"),
-    pytest.param(nn.Conv3d, "Expected the type Conv3d to choose a layer of Network, it chooses none", id="type-chooses-none"),
+    pytest.param("scale", "Expected the path of a layer of Network, got 'scale'", id="vector"),
+    pytest.param("extra_bias", "Expected the path of a layer of Network, got 'extra_bias'", id="bias"),
+    pytest.param("nothing.*", r"Expected the pattern 'nothing\.\*' to choose a layer of Network, it chooses none; layers with a weight are, among others, 'codes', 'stem'", id="pattern"),
+    pytest.param("decod*", r"Expected the pattern 'decod\*' to choose a layer", id="pattern-of-a-second-name"),
+    pytest.param(nn.ConvTranspose2d, "Expected the type ConvTranspose2d to choose a layer of Network, it chooses none", id="type-chooses-none"),
 ]  # fmt: skip
 
 
