@@ -6,7 +6,7 @@ from helpers.small_networks import IMAGE_SHAPE, biased_mlp, draw_views, residual
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.operators import trace_network
+from lightning_ssl_theory.tracing import trace_network
 from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 
 
@@ -76,5 +76,5 @@ def test_refuses_outputs_that_are_not_finite_or_no_matrix(held):
     message = "Expected finite network outputs, found NaN or infinity; lower the learning rate"
     with pytest.raises(ValueError, match=message):
         ChunkedTrace(model, views, memory_budget=budget)
-    with pytest.raises(ValueError, match=r"of shape \(N, D\) with N = 2, got \(2, 1, 3\)"):
+    with pytest.raises(ValueError, match=r"of shape \(N, D\), for \d+ inputs .*, got \(\d+, 1, 3\)"):
         ChunkedTrace(nn.Sequential(model, nn.Unflatten(1, (1, 3))), views, memory_budget=budget)

@@ -201,7 +201,9 @@ def test_modes_come_back():
 
 
 def test_refuses_torchscript():
-    with pytest.raises(ValueError, match="Expected a network of Python modules, found a TorchScript one; pass the"):
+    with pytest.raises(
+        ValueError, match="Expected a network of Python modules, found a TorchScript one; pass the"
+    ):
         frozen_call(nn.Sequential(torch.jit.script(nn.Linear(5, 2))), torch.randn(3, 5))
 
 
@@ -217,7 +219,9 @@ def test_a_checkpointed_batch_norm_that_runs_twice_is_refused():
 
     trace = trace_network(model, torch.randn(6, 5), "2", output=output)
     assert list(trace.layers) == ["2"]
-    with pytest.raises(ValueError, match="Expected the checkpointed layer '1' to run once in a pass, .*; put it into ev"):
+    with pytest.raises(
+        ValueError, match="Expected the checkpointed layer '1' to run once in a pass, .*; put it into ev"
+    ):
         trace_network(model, torch.randn(6, 5), "0", output=output)
 
 

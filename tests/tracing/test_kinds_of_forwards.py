@@ -139,10 +139,7 @@ class Checkpointed(nn.Module):
 
     def forward(self, x):
         x = self.stem(x)
-        if x.requires_grad:
-            x = checkpoint(self.block, x, use_reentrant=self.use_reentrant)
-        else:
-            x = self.block(x)
+        x = checkpoint(self.block, x, use_reentrant=self.use_reentrant) if x.requires_grad else self.block(x)
         return self.head(x)
 
 

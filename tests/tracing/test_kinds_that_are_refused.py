@@ -74,9 +74,13 @@ class WithoutGraph(nn.Module):
 
 VIEWS = draw_views((5,), num_samples=4)
 ROWS = VIEWS.flatten(0, 1)
-SHARDED = 'Expected parameters that every rank holds whole, found a part of .*; use a strategy that does not shard'
+SHARDED = (
+    "Expected parameters that every rank holds whole, found a part of .*; use a strategy that does not shard"
+)
 LAZY = "Expected initialised parameters, found the lazy '0.weight'; run a batch through the network in `configure_model`"
-MIXED = "Expected each row of the output to depend on its own sample only, a change of one sample changes others"
+MIXED = (
+    "Expected each row of the output to depend on its own sample only, a change of one sample changes others"
+)
 REFUSED = [
     pytest.param(lambda: Called(Sharded), SHARDED, id="sharded"),
     pytest.param(lambda: Called(Flat), SHARDED, id="flat-sharded"),
@@ -117,7 +121,9 @@ def test_sharded_parameters_are_refused_before_any_forward(kind):
 
 def test_features_where_samples_mix_are_refused():
     model = built(MixesSamples)
-    with pytest.raises(ValueError, match="Expected layer 'head' to have entries of one sample each, .* name a layer whose"):
+    with pytest.raises(
+        ValueError, match="Expected layer 'head' to have entries of one sample each, .* name a layer whose"
+    ):
         layer_features(model, ROWS, ["head"])
     assert torch.equal(layer_features(model, ROWS, ["first"])["first"], model.first(ROWS).detach())
 
@@ -133,6 +139,8 @@ def test_random_masks_are_the_same_in_one_pass_and_refused_in_chunks():
     assert_close(whole.outputs.flatten(0, 1), trace.outputs)
     parts = ChunkedTrace(model, views, memory_budget=1000)
     assert parts.num_chunks > 1
-    with pytest.raises(ValueError, match="Expected a network that gives a sample the same .*; raise `memory_budget`"):
+    with pytest.raises(
+        ValueError, match="Expected a network that gives a sample the same .*; raise `memory_budget`"
+    ):
         list(parts)
     assert_unchanged(before, everything(model))

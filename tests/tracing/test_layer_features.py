@@ -50,7 +50,9 @@ def test_a_pool_of_ones_own():
     seen = model.image(x[:, :, None, None] + torch.tensor([[0.0, 4.0]]))
     assert_close(found["image"], seen.detach().amax((2, 3)))
     assert_close(found["matrix"], model.matrix(x).detach())
-    with pytest.raises(ValueError, match=r"Expected `pool` to make \(N, D\) of layer 'image', got \(4, 3, 1\); average"):
+    with pytest.raises(
+        ValueError, match=r"Expected `pool` to make \(N, D\) of layer 'image', got \(4, 3, 1\); average"
+    ):
         layer_features(model, x, ["image"], pool=lambda value: value.mean(3))
 
 

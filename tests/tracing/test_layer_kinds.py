@@ -9,7 +9,13 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.testing import assert_close
 
 from lightning_ssl_theory.tracing import trace_network
-from lightning_ssl_theory.tracing.layer_kinds import Convolution, Dense, Scale, takes_batch_statistics, weight_use
+from lightning_ssl_theory.tracing.layer_kinds import (
+    Convolution,
+    Dense,
+    Scale,
+    takes_batch_statistics,
+    weight_use,
+)
 
 
 class Uses(TorchFunctionMode):

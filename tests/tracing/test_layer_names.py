@@ -61,9 +61,11 @@ def test_chooses(choice, expected):
 def test_the_model_itself_can_be_the_layer():
     assert resolve_layers(nn.Linear(2, 2), None) == [""]
     assert resolve_layers(nn.Linear(2, 2), "") == [""]
-    assert set(resolve_layers(nn.MultiheadAttention(2, 1), None)) == {"in_proj_weight", *"qkv", "out_proj"} - set("qkv") | {
-        f"{part}_proj" for part in "qkv"
-    }
+    assert set(resolve_layers(nn.MultiheadAttention(2, 1), None)) == {
+        "in_proj_weight",
+        *"qkv",
+        "out_proj",
+    } - set("qkv") | {f"{part}_proj" for part in "qkv"}
 
 
 def test_where_weights_are():
@@ -77,7 +79,13 @@ def test_where_weights_are():
 
 
 def test_paths_are_exact_and_patterns_are_not():
-    assert [is_exact(choice) for choice in ("a.b", "a.*", "a?", "[a]", nn.Linear)] == [True, False, False, False, False]
+    assert [is_exact(choice) for choice in ("a.b", "a.*", "a?", "[a]", nn.Linear)] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert exact_names(["a", "b*", nn.Linear, "c"]) == {"a", "c"}
     assert exact_names("a") == {"a"}
     assert exact_names(nn.Linear) == exact_names(None) == set()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.one_look import assert_unchanged, everything
 from helpers.small_networks import (
     F64,
     IMAGE_SHAPE,
@@ -14,7 +15,7 @@ from helpers.small_networks import (
 from torch import nn
 from torch.testing import assert_close
 
-from lightning_ssl_theory.operators import sample_gradients, trace_network
+from lightning_ssl_theory.tracing import rehearse, trace_network
 
 
 def test_backward_passes_equal_autograd_on_the_network_itself():
@@ -31,58 +32,47 @@ def test_backward_passes_equal_autograd_on_the_network_itself():
         (expected,) = torch.autograd.grad(outputs, weight, cotangents, retain_graph=True)
         assert_close(gradients[name], expected)
         assert deltas[name].shape == seen.outputs.shape
-        rows = sample_gradients(seen.layer, seen.inputs, deltas[name])
-        assert_close(rows.sum(0), expected.reshape(-1))
+        assert_close(seen.sample_gradients(deltas[name]).sum(0), expected.reshape(-1))
+        assert_close(seen.weight_gradient(deltas[name]).reshape(expected.shape), expected)
 
 
 def test_nothing_of_the_model_is_touched():
     model = residual_net()
     model.stem.weight.requires_grad_(False)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = everything(model)
     trace = trace_network(model, draw_views(IMAGE_SHAPE).flatten(0, 1))
     trace.weight_gradients(torch.ones_like(trace.outputs))
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not model.stem.weight.requires_grad
+    trace.backward(torch.ones_like(trace.outputs))
+    assert_unchanged(before, everything(model))
     assert "stem" in trace.layers
-    assert all(module.training for module in model.modules())
 
 
-def test_layers_that_the_output_does_not_depend_on_read_zero():
-    class Detached(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.side = nn.Linear(5, 3), nn.Linear(5, 3)
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shared, self.unused, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.side = nn.Linear(5, 3)
 
-        def forward(self, x):
-            return self.used(x) + self.side(x).detach()
-
-    trace = trace_network(Detached(), torch.randn(4, 5))
-    ones = torch.ones_like(trace.outputs)
-    assert trace.backward(ones)["side"].abs().max() == 0
-    assert trace.weight_gradients(ones)["side"].abs().max() == 0
+    def forward(self, x):
+        return self.head(self.shared(self.shared(x))) + self.side(x).detach()
 
 
-def test_shared_and_unreached_layers_are_left_out_unless_named():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shared, self.unused, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+LEFT_OUT = [
+    pytest.param("shared", "'shared' sees more than one input in a forward pass; leave it out of `layers`", id="shared"),
+    pytest.param("unused", "'unused' is not reached by the forward pass, or the output does not", id="unreached"),
+    pytest.param("side", "'side' does not lead to the output; leave it out", id="detached"),
+]  # fmt: skip
 
-        def forward(self, x):
-            return self.head(self.shared(self.shared(x)))
 
+@pytest.mark.parametrize(("name", "message"), LEFT_OUT)
+def test_layers_that_cannot_be_looked_at_are_left_out_unless_named(name, message):
     model, inputs = Twice(), torch.randn(4, 5)
     assert list(trace_network(model, inputs).layers) == ["head"]
-    with pytest.raises(
-        ValueError,
-        match="Expected layer 'shared' to see one input in a forward pass, it saw two; leave shared layers out",
-    ):
-        trace_network(model, inputs, ["shared"])
-    with pytest.raises(
-        ValueError, match="Expected the forward pass to reach layer 'unused', it did not; name layers that"
-    ):
-        trace_network(model, inputs, ["unused"])
+    found = rehearse(model, inputs, ["head", f"{name[:-1]}?"])
+    assert list(found.places) == ["head"]
+    assert list(found.left_out) == [name]
+    with pytest.raises(ValueError, match=message):
+        trace_network(model, inputs, ["head", name])
 
 
 def test_the_same_module_twice_in_a_sequence_is_shared():
@@ -108,36 +98,32 @@ class Constant(nn.Module):
             return self.layer(x)
 
 
-class Pair(nn.Linear):
-    def forward(self, x):
-        return (super().forward(x),)
-
-
+SHAPE = r"Expected the network's output of shape \(N, D\), for 3 inputs \(3, D\), got "
 WRONG_OUTPUTS = [
-    pytest.param(nn.Unflatten(1, (1, 5)), r"Expected the network's output of shape \(N, D\) with N = 4, got \(4, 1, 3\); pass `output=` that flattens", id="3d"),
-    pytest.param(nn.Flatten(0), r"with N = 4, got \(3,\)", id="1d"),
-    pytest.param(nn.Unflatten(0, (2, 2)), r"with N = 4, got \(2, 2, 3\)", id="rows"),
+    pytest.param(lambda x: x[:, None], SHAPE + r"\(3, 1, 3\); pass `output=` that flattens or pools", id="3d"),
+    pytest.param(lambda x: x[:, 0], SHAPE + r"\(3,\)", id="1d"),
+    pytest.param(lambda x: torch.cat([x, x]), SHAPE + r"\(6, 3\)", id="rows"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reshape", "message"), WRONG_OUTPUTS)
 def test_rejects_outputs_that_are_no_matrix(reshape, message):
-    model = nn.Sequential(reshape, nn.Linear(5 if not isinstance(reshape, nn.Flatten) else 20, 3))
+    model = nn.Linear(5, 3)
     with pytest.raises(ValueError, match=message):
-        trace_network(model, torch.randn(4, 5))
+        trace_network(model, torch.randn(4, 5), output=lambda x: reshape(model(x)))
 
 
 def test_rejects_outputs_that_are_no_tensor():
-    with pytest.raises(ValueError, match="with N = 4, got tuple; pass `output=`"):
-        trace_network(
-            nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 3)), torch.randn(4, 5), output=lambda x: (x,)
-        )
+    with pytest.raises(
+        TypeError, match="Expected the network to put out one tensor, got tuple of 1; choose one by `output=`"
+    ):
+        trace_network(nn.Linear(5, 3), torch.randn(4, 5), output=lambda x: (x,))
 
 
 def test_rejects_outputs_without_a_gradient():
     with pytest.raises(
         ValueError,
-        match=r"Expected the output to depend on a traced layer with a gradient, it does not; .* without torch.no_grad",
+        match=r"Expected the output to depend on a traced layer with a gradient, it does not .*; .* without torch.no_grad",
     ):
         trace_network(Constant(), torch.randn(4, 5))
 
@@ -148,3 +134,28 @@ def test_calls_what_it_is_told_to():
     trace = trace_network(model, inputs, output=model[0])
     assert list(trace.layers) == ["0"]
     assert_close(trace.outputs, model[0](inputs))
+
+
+def test_samples_that_are_equal():
+    """Floating rows are told apart by a change of their own; token ids cannot be."""
+    model, rows = biased_mlp(), torch.ones(4, 5, dtype=F64)
+    trace = trace_network(model, rows)
+    assert list(trace.layers) == ["0", "2"]
+    ids = torch.ones(4, 6, dtype=torch.int64)
+    text = nn.Sequential(nn.Embedding(3, 5), nn.Flatten(), nn.Linear(30, 2))
+    with pytest.raises(
+        ValueError, match="Expected samples that differ, got 4 equal ones; pass views of different samples"
+    ):
+        trace_network(text, ids)
+
+
+def test_rejects_inputs_that_are_no_samples():
+    model = biased_mlp()
+    with pytest.raises(
+        TypeError, match="Expected a tensor or a dictionary of tensors as input, got list; pass `read_batch=`"
+    ):
+        trace_network(model, [1, 2])
+    with pytest.raises(
+        ValueError, match=r"Expected inputs with one row a sample, got \[3, 4\] rows; row i of every"
+    ):
+        trace_network(model, {"a": torch.ones(3, 5), "b": torch.ones(4, 5)})
