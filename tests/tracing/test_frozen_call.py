@@ -220,7 +220,7 @@ def test_a_checkpointed_batch_norm_that_runs_twice_is_refused():
     trace = trace_network(model, torch.randn(6, 5), "2", output=output)
     assert list(trace.layers) == ["2"]
     with pytest.raises(
-        ValueError, match="Expected the checkpointed layer '1' to run once in a pass, .*; put it into ev"
+        ValueError, match=r"Expected the checkpointed layer '1' to run once in a pass, .*; put it into ev"
     ):
         trace_network(model, torch.randn(6, 5), "0", output=output)
 

@@ -230,48 +230,6 @@ def test_bytes_and_ids_arrive_as_they_are():
     assert all(dtypes == kinds | {"x": torch.float32} for dtypes in seen)
 
 
-class WithoutForward(nn.Module):
-    """A LightningModule whose submodules are called from its training step only."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(5, 4), nn.Tanh())
-        self.head = nn.Linear(4, 3)
-
-
-class TwoArguments(WithoutForward):
-    def forward(self, first, second):
-        return self.head(self.backbone(first)), self.head(self.backbone(second))
-
-
-class BatchAndStage(WithoutForward):
-    def forward(self, batch, stage):
-        return {"loss": self.head(self.backbone(batch)).sum(), "stage": stage}
-
-
-class Crossing(WithoutForward):
-    """Runs on a batch of another form only."""
-
-    def forward(self, batch):
-        first, second = batch
-        return self.head(self.backbone(first[None])), second
-
-
-@pytest.mark.parametrize("build", [WithoutForward, TwoArguments, BatchAndStage, Crossing])
-def test_a_layer_of_a_network_that_cannot_run_is_reached_by_itself(build):
-    model, x = built(build), VIEWS.flatten(0, 1)
-    before = everything(model)
-    found = layer_features(model, x, ["backbone", "backbone.0"])
-    assert_unchanged(before, everything(model))
-    assert_close(found["backbone"], model.backbone(x).detach())
-    assert_close(found["backbone.0"], model.backbone[0](x).detach())
-    with pytest.raises(ValueError, match=r"takes the batch, \w+ was raised: .*; pass `output=` that calls"):
-        layer_features(model, x, ["head"])
-    scalars = covariance_scalars(model, VIEWS, "backbone.0", output=model.backbone, num_probes=None)
-    expected = covariance_scalars(model.backbone, VIEWS, "0", num_probes=None)
-    assert_close(scalars["backbone.0"].trace, expected["0"].trace)
-
-
 CONTAINERS = [
     pytest.param(dict, "got dict with the keys 'hidden', 'pooled'; choose one by `output=`", id="dict"),
     pytest.param(
@@ -291,7 +249,7 @@ def test_outputs_that_are_no_tensor_are_named_with_their_keys(container, message
     with pytest.raises(TypeError, match=message):
         layer_features(model, VIEWS.flatten(0, 1), [""])
     with pytest.raises(
-        ValueError, match="Expected `output` to be the key or index of what .* got 'other' for"
+        ValueError, match=r"Expected `output` to be the key or index of what .* got 'other' for"
     ):
         trace_network(model, VIEWS.flatten(0, 1), output="other")
 
@@ -332,6 +290,6 @@ def test_what_a_pattern_chooses_and_nothing_reaches_is_left_out_alone():
     assert list(found.left_out) == ["out_proj"]
     assert "is not reached" in found.left_out["out_proj"]
     with pytest.raises(
-        ValueError, match="'out_proj' is not reached by the forward pass, .*; leave it out of `layers`"
+        ValueError, match=r"'out_proj' is not reached by the forward pass, .*; leave it out of `layers`"
     ):
         rehearse(model, x, ["in_proj", "out_proj"])

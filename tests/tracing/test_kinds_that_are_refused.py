@@ -122,7 +122,7 @@ def test_sharded_parameters_are_refused_before_any_forward(kind):
 def test_features_where_samples_mix_are_refused():
     model = built(MixesSamples)
     with pytest.raises(
-        ValueError, match="Expected layer 'head' to have entries of one sample each, .* name a layer whose"
+        ValueError, match=r"Expected layer 'head' to have entries of one sample each, .* name a layer whose"
     ):
         layer_features(model, ROWS, ["head"])
     assert torch.equal(layer_features(model, ROWS, ["first"])["first"], model.first(ROWS).detach())
@@ -140,7 +140,7 @@ def test_random_masks_are_the_same_in_one_pass_and_refused_in_chunks():
     parts = ChunkedTrace(model, views, memory_budget=1000)
     assert parts.num_chunks > 1
     with pytest.raises(
-        ValueError, match="Expected a network that gives a sample the same .*; raise `memory_budget`"
+        ValueError, match=r"Expected a network that gives a sample the same .*; raise `memory_budget`"
     ):
         list(parts)
     assert_unchanged(before, everything(model))
