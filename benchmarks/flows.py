@@ -129,6 +129,8 @@ def main() -> None:
         print(
             f"{row['h']:6} {row['qr']:13.1f} {row['polar']:16.1f} {row['flow']:8.4f} {qr:10.0f} {polar:13.0f}"
         )
+    growth = rows[-1]["polar"] / rows[0]["polar"]
+    print(f"training's step grows {growth:.1f} times from h = {WIDTHS[0]} to {WIDTHS[-1]}; linear: 10 times")
     flows = [row["flow"] for row in rows]
     print(
         f"limit: 1000 at h = 10000. The flow's step over h, largest / smallest: {max(flows) / min(flows):.2f}"

@@ -10,8 +10,9 @@ W' = -(I - W W^T) G - W (low(W^T G) - low(W^T G)^T). Here all are measured, over
 """
 
 # %%
-import argparse
+import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,9 +26,18 @@ from lightning_ssl_theory.manifolds import (
     qr_retraction,
     stiefel_tangent,
 )
-from lightning_ssl_theory.report import Reproduction, Verdict
+from lightning_ssl_theory.report import (
+    Reproduction,
+    Verdict,
+    mean_verdict,
+    plot_means,
+    run_script,
+    run_trials,
+    values_of,
+)
 
 Step = Callable[[Tensor, Tensor, float], Tensor]
+Rows = list[dict[str, Any]]
 TIME, HIDDEN, NUM_OUTPUTS = 0.4, 9, 3
 EIGENVALUES = torch.tensor([-1.3, -0.6, -0.2, 0.4, 0.9, 1.7], dtype=torch.float64)
 C = EIGENVALUES.diag()
@@ -103,73 +113,78 @@ def qr_flow(weights: tuple[Tensor, Tensor], num_steps: int = 100) -> Tensor:
     return output.mT @ hidden
 
 
-def measure(seeds: int, counts: list[int]) -> list[dict[str, Any]]:
+def distances(seed: int, counts: list[int]) -> Rows:
     """Frobenius distances of every way of stepping from every flow."""
+    weights = start(seed)
+    q0, time = weights[1].mT @ weights[0], torch.tensor([TIME])
+    ends = {name: flow(q0, EIGENVALUES, time)[0] for name, flow in FLOWS.items()} | {"QR": qr_flow(weights)}
     rows = []
-    for seed in range(seeds):
-        weights = start(seed)
-        q0, time = weights[1].mT @ weights[0], torch.tensor([TIME])
-        ends = {name: flow(q0, EIGENVALUES, time)[0] for name, flow in FLOWS.items()} | {
-            "QR": qr_flow(weights)
-        }
-        for method, step in STEPS.items():
-            for count in counts:
-                found = descend(step, weights, count)
-                gaps = {name: (found - end).norm().item() for name, end in ends.items()}
-                rows.append({"seed": seed, "method": method, "lr": TIME / count} | gaps)
+    for method, step in STEPS.items():
+        for count in counts:
+            found = descend(step, weights, count)
+            gaps = {name: (found - end).norm().item() for name, end in ends.items()}
+            rows.append({"seed": seed, "method": method, "lr": TIME / count} | gaps)
     return rows
 
 
-def basis_dependence(seeds: int, count: int) -> dict[str, float]:
+def basis_changes(seed: int, count: int) -> Rows:
     """How far q ends from where it does when the inputs are written in another basis: 0 for a geometric method."""
-    found = {}
+    hidden, output = start(seed)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    turn = qr_retraction(torch.randn(C.shape, generator=generator, dtype=torch.float64))
+    rows = []
     for method, step in STEPS.items():
-        changes = []
-        for seed in range(seeds):
-            hidden, output = start(seed)
-            generator = torch.Generator().manual_seed(1000 + seed)
-            turn = qr_retraction(torch.randn(C.shape, generator=generator, dtype=torch.float64))
-            turned = descend(step, (hidden @ turn, output), count, turn.mT @ C @ turn)
-            changes.append((descend(step, (hidden, output), count) - turned @ turn.mT).norm().item())
-        found[method] = sum(changes) / len(changes)
-    return found
+        turned = descend(step, (hidden @ turn, output), count, turn.mT @ C @ turn)
+        change = (descend(step, (hidden, output), count) - turned @ turn.mT).norm().item()
+        rows.append({"seed": seed, "method": method, "change": change})
+    return rows
+
+
+def measure(seed: int, counts: list[int]) -> tuple[Rows, Rows]:
+    return distances(seed, counts), basis_changes(seed, counts[-1])
 
 
 # %%
-def mean(rows: list[dict[str, Any]], method: str, flow: str, lr: float) -> float:
-    """Over initialisations."""
-    values = [row[flow] for row in rows if row["method"] == method and row["lr"] == lr]
-    return sum(values) / len(values)
-
-
-def draw(reproduction: Reproduction, rows: list[dict[str, Any]]) -> None:
+def draw(found: Reproduction, rows: Rows) -> None:
     rates = sorted({row["lr"] for row in rows})
-    with reproduction.figure("distances", num_columns=3) as axes:
+    with found.figure("distances", num_columns=3) as axes:
         for axis, method in zip(axes, ("plain, polar", "plain, QR", "Grassmann tangent, QR"), strict=True):
             for flow in ("Grassmann", "Stiefel", "canonical", "QR"):
-                values = [mean(rows, method, flow, lr) for lr in rates]
-                axis.plot(rates, values, marker="o", markersize=3, label=flow)
+                values = [values_of(rows, flow, method=method, lr=lr) for lr in rates]
+                plot_means(axis, rates, values, label=flow)
             axis.set(xscale="log", yscale="log", xlabel="learning rate", title=method)
         axes[0].set_ylabel(f"distance from each flow at t = {TIME}")
         axes[0].legend(title="flow")
 
 
-def judge(rows: list[dict[str, Any]], dependence: dict[str, float]) -> list[Verdict]:
+def judge(rows: Rows, changes: Rows) -> list[Verdict]:
     fine, coarse = sorted({row["lr"] for row in rows})[:2]
     verdicts = []
     for method, own in OWN.items():
-        near = mean(rows, method, own, fine)
-        order = mean(rows, method, own, coarse) / near / (coarse / fine)
-        far = min(mean(rows, method, flow, fine) for flow in (*FLOWS, "QR") if flow != own)
-        here = f"distance {near:.1e} (times {order:.2f} per lr), next flow {far:.1e}"
-        holds = near < far / 5 and 0.9 < order < 1.1
+        near, far = (values_of(rows, own, method=method, lr=lr) for lr in (fine, coarse))
+        others = [values_of(rows, flow, method=method, lr=fine) for flow in (*FLOWS, "QR") if flow != own]
+        next_flow = min(sum(values) / len(values) for values in others)
         verdicts.append(
-            Verdict(f"{method}: follows the {own} flow, at first order", "not in the paper", here, holds)
+            mean_verdict(
+                f"{method}: follows the {own} flow, at first order",
+                [math.log(b / a) / math.log(coarse / fine) for a, b in zip(near, far, strict=True)],
+                above=0.9,
+                below=1.1,
+                paper="not in the paper",
+                note=f"exponent of lr; distance {sum(near) / len(near):.1e}, from the next flow {next_flow:.1e}",
+            )
         )
-    for method, change in dependence.items():
+    for method in STEPS:
         is_qr = method == "plain, QR"
-        claim = f"{method}: the path {'depends' if is_qr else 'does not depend'} on the basis of the inputs"
-        verdicts.append(Verdict(claim, "not in the paper", f"change {change:.1e}", (change > 1e-2) == is_qr))
+        verdicts.append(
+            mean_verdict(
+                f"{method}: the path {'depends' if is_qr else 'does not depend'} on the basis of the inputs",
+                values_of(changes, "change", method=method),
+                **{"above" if is_qr else "below": 1e-2},
+                paper="not in the paper",
+                note="change of the end in another basis",
+            )
+        )
     return verdicts
 
 
@@ -179,24 +194,23 @@ def main(
     full: bool = False,
     seeds: int | None = None,
     counts: list[int] | None = None,
+    num_processes: int | None = None,
     output_dir: str = "runs/reproduce",
 ) -> list[Verdict]:
     """Measure, draw and judge."""
-    seeds, counts = seeds or (20 if full else 4), counts or [25, 50, 100, 200, 400]
-    rows = measure(seeds, counts)
-    dependence = basis_dependence(seeds, counts[-1])
-    reproduction = Reproduction("esser2023_beyond", output_dir)
-    reproduction.table("distances", rows)
-    draw(reproduction, rows)
-    verdicts = judge(rows, dependence)
-    reproduction.verdicts(verdicts)
+    counts = counts or [25, 50, 100, 200, 400]
+    trials = [(seed, counts) for seed in range(seeds or (20 if full else 6))]
+    measured = run_trials(measure, trials, num_processes=num_processes, description="stepping")
+    rows, changes = (list(chain.from_iterable(tables)) for tables in zip(*measured, strict=True))
+    found = Reproduction("esser2023_beyond", output_dir)
+    found.table("distances", rows)
+    found.table("basis_changes", changes)
+    draw(found, rows)
+    verdicts = judge(rows, changes)
+    found.verdicts(verdicts)
     return verdicts
 
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="20 initialisations")
-    parser.add_argument("--output-dir", default="runs/reproduce")
-    arguments = parser.parse_args()
-    main(full=arguments.full, output_dir=arguments.output_dir)
+    run_script(main, full="20 initialisations", seeds="number of initialisations")

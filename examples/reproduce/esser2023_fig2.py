@@ -8,7 +8,7 @@ rate, epochs and widths: here 100 full-batch steps of 0.02, h = 2^8 ... 2^13. Ab
 """
 
 # %%
-import argparse
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,14 +16,27 @@ from torch import Tensor
 
 from lightning_ssl_theory import OrthogonalSSL
 from lightning_ssl_theory.data import HalfMoonsDataModule
-from lightning_ssl_theory.report import Reproduction, Verdict
+from lightning_ssl_theory.report import (
+    Reproduction,
+    Verdict,
+    full_batch_steps,
+    mean_verdict,
+    plot_means,
+    run_script,
+    run_trials,
+    seeded,
+    values_of,
+)
 
 EXPONENTS = {  # of h: absolute and relative, from the design's Theorem 1
     "tanh": (-1.5, -1.0),
     "relu": (-0.5, 0.0),
     "sigmoid": (0.0, 0.5),
 }
-STEPS, LEARNING_RATE, NUM_OUTPUTS = 100, 0.02, 4
+STEPS, LEARNING_RATE, NUM_OUTPUTS, TOLERANCE = 100, 0.02, 4, 0.15
+LOOKS = (0, STEPS // 4, STEPS // 2, STEPS)
+
+Rows = list[dict[str, Any]]
 
 
 # %%
@@ -35,132 +48,102 @@ def moons() -> list[Tensor]:
 
 def build(activation: str, width: int, num_outputs: int, seed: int) -> OrthogonalSSL:
     """Equal seeds give equal weights, whatever the activation."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return OrthogonalSSL(2, width, num_outputs, activation, "polar", lr=LEARNING_RATE)
 
 
-def distance(outputs: Tensor, linear: Tensor) -> tuple[float, float]:
+def distance(outputs: Tensor, linear: Tensor) -> dict[str, float]:
     """Root mean square over points and outputs, absolute and relative."""
     absolute = (outputs - linear).square().mean().sqrt()
-    return absolute.item(), (absolute / linear.square().mean().sqrt()).item()
+    return {"absolute": absolute.item(), "relative": (absolute / linear.square().mean().sqrt()).item()}
 
 
-def at_start(width: int, seeds: int) -> list[dict[str, Any]]:
+@torch.no_grad()
+def at_start(width: int, seed: int) -> Rows:
     """Distances of random networks from the linear one with the same weights."""
-    (x, _), rows = moons(), []
-    for seed in range(seeds):
-        with torch.no_grad():
-            linear = build("identity", width, NUM_OUTPUTS, seed)(x)
-            for activation in EXPONENTS:
-                absolute, relative = distance(build(activation, width, NUM_OUTPUTS, seed)(x), linear)
-                rows.append(
-                    {
-                        "activation": activation,
-                        "h": width,
-                        "seed": seed,
-                        "absolute": absolute,
-                        "relative": relative,
-                    }
-                )
-    return rows
+    x, _ = moons()
+    linear = build("identity", width, NUM_OUTPUTS, seed)(x)
+    return [
+        {"activation": name, "h": width, "seed": seed}
+        | distance(build(name, width, NUM_OUTPUTS, seed)(x), linear)
+        for name in EXPONENTS
+    ]
 
 
-def trained_outputs(activation: str, width: int, seed: int, looks: list[int]) -> dict[int, Tensor]:
+def trained_outputs(activation: str, width: int, seed: int) -> dict[int, Tensor]:
     """Two outputs after numbers of steps of contrastive training."""
     model, views = build(activation, width, 2, seed), moons()
-    optimizer, found = model.configure_optimizers(), {}
-    for step in range(max(looks) + 1):
-        if step in looks:
-            found[step] = model(views[0]).detach()
-        optimizer.zero_grad()
-        model.loss(*map(model, views)).backward()
-        optimizer.step()
-    return found
+    steps = full_batch_steps(model, views, STEPS)
+    return {step: model(views[0]).detach() for step in steps if step in LOOKS}
 
 
-def in_training(widths: list[int], seeds: int, looks: list[int]) -> list[dict[str, Any]]:
+def in_training(width: int, seed: int) -> Rows:
     """The same distances while both are trained on their own."""
-    rows = []
-    for width in widths:
-        for seed in range(seeds):
-            linear = trained_outputs("identity", width, seed, looks)
-            for activation in EXPONENTS:
-                for step, outputs in trained_outputs(activation, width, seed, looks).items():
-                    absolute, relative = distance(outputs, linear[step])
-                    rows.append(
-                        {"activation": activation, "h": width, "seed": seed, "step": step}
-                        | {"absolute": absolute, "relative": relative}
-                    )
-    return rows
+    linear = trained_outputs("identity", width, seed)
+    return [
+        {"activation": name, "h": width, "seed": seed, "step": step} | distance(outputs, linear[step])
+        for name in EXPONENTS
+        for step, outputs in trained_outputs(name, width, seed).items()
+    ]
 
 
 # %%
-def average(rows: list[dict[str, Any]], kind: str, **where: Any) -> tuple[float, float]:
-    """Mean and standard error of the rows that match."""
-    values = torch.tensor([row[kind] for row in rows if all(row[k] == v for k, v in where.items())])
-    return values.mean().item(), (values.std() / len(values) ** 0.5).item() if len(values) > 1 else 0.0
-
-
-def slope(rows: list[dict[str, Any]], activation: str, kind: str) -> float:
-    """Of log distance over log h, by least squares over the widths."""
+def slopes(rows: Rows, kind: str, **where: Any) -> list[float]:
+    """Of log distance over log h, by least squares over the widths, for each seed."""
     widths = sorted({row["h"] for row in rows})
-    x = torch.tensor([float(h) for h in widths]).log()
-    y = torch.tensor([average(rows, kind, activation=activation, h=h)[0] for h in widths]).log()
+    by_width = [values_of(rows, kind, h=h, **where) for h in widths]
+    x, y = torch.tensor(widths).double().log(), torch.tensor(by_width).double().log()
     x = x - x.mean()
-    return ((x * y).sum() / x.square().sum()).item()
+    return (x @ y / x.square().sum()).tolist()
 
 
-def draw(reproduction: Reproduction, start: list[dict[str, Any]], training: list[dict[str, Any]]) -> None:
-    with reproduction.figure("fig2", num_rows=2, num_columns=2) as axes:
+def draw(found: Reproduction, start: Rows, training: Rows) -> None:
+    with found.figure("fig2", num_rows=2, num_columns=2) as axes:
         widths = sorted({row["h"] for row in start})
         for axis, kind in zip(axes[:2], ("absolute", "relative"), strict=True):
             for activation in EXPONENTS:
-                means, errors = zip(
-                    *(average(start, kind, activation=activation, h=h) for h in widths), strict=True
-                )
-                axis.errorbar(widths, means, errors, label=activation, marker="o", markersize=3, capsize=2)
+                distances = [values_of(start, kind, activation=activation, h=h) for h in widths]
+                plot_means(axis, widths, distances, label=activation)
             axis.set(xscale="log", yscale="log", xlabel="hidden width h", title=f"at initialisation, {kind}")
             axis.set_xticks(widths, [str(h) for h in widths])
             axis.minorticks_off()
-        axes[0].set_ylabel("distance to the linear network")
-        axes[0].legend()
-        steps, widths = (sorted({row[key] for row in training}) for key in ("step", "h"))
         for axis, activation in zip(axes[2:], ("tanh", "relu"), strict=True):
-            for width in widths:
-                means, errors = zip(
-                    *(average(training, "relative", activation=activation, h=width, step=s) for s in steps),
-                    strict=True,
-                )
-                axis.errorbar(steps, means, errors, label=f"h = {width}", marker="o", markersize=3, capsize=2)
+            for h in sorted({row["h"] for row in training}):
+                where = {"activation": activation, "h": h}
+                distances = [values_of(training, "relative", step=step, **where) for step in LOOKS]
+                plot_means(axis, LOOKS, distances, label=f"h = {h}")
             axis.set(yscale="log", xlabel="step", title=f"in training, {activation}, relative")
-        axes[2].set_ylabel("distance to the linear network")
-        axes[2].legend()
+        for axis in axes[::2]:
+            axis.set_ylabel("distance to the linear network")
+            axis.legend()
 
 
-def judge(start: list[dict[str, Any]], training: list[dict[str, Any]]) -> list[Verdict]:
-    verdicts = []
-    for activation, expected in EXPONENTS.items():
-        for kind, exponent in zip(("absolute", "relative"), expected, strict=True):
-            found = slope(start, activation, kind)
-            verdicts.append(
-                Verdict(
-                    f"{activation} at initialisation, {kind}: h^{exponent:g}",
-                    "in words",
-                    f"h^{found:.2f}",
-                    abs(found - exponent) <= 0.15,
-                )
-            )
-    widths, last = sorted({row["h"] for row in training}), max(row["step"] for row in training)
-    for activation, holds_when in (("tanh", "falls"), ("relu", "falls"), ("sigmoid", "grows")):
-        ends = [
-            average(training, "absolute", activation=activation, h=h, step=last)[0]
-            for h in (widths[0], widths[-1])
-        ]
-        claim = f"{activation} after training: the distance {holds_when} with h"
-        here = f"{ends[0]:.3g} at h = {widths[0]}, {ends[1]:.3g} at {widths[-1]}"
-        verdicts.append(Verdict(claim, "in words", here, (ends[1] < ends[0]) == (holds_when == "falls")))
-    return verdicts
+def judge(start: Rows, training: Rows) -> list[Verdict]:
+    at_first = [
+        mean_verdict(
+            f"{activation} at initialisation, {kind}: h^{exponent:g}",
+            slopes(start, kind, activation=activation),
+            above=exponent - TOLERANCE,
+            below=exponent + TOLERANCE,
+            note="exponent of h",
+        )
+        for activation, exponents in EXPONENTS.items()
+        for kind, exponent in zip(("absolute", "relative"), exponents, strict=True)
+    ]
+    trained = [
+        mean_verdict(
+            f"{activation} after training: the distance {change} with h",
+            slopes(training, "absolute", activation=activation, step=STEPS),
+            **{bound: 0.0},
+            note="exponent of h",
+        )
+        for activation, change, bound in (
+            ("tanh", "falls", "below"),
+            ("relu", "falls", "below"),
+            ("sigmoid", "grows", "above"),
+        )
+    ]
+    return at_first + trained
 
 
 # %%
@@ -170,25 +153,28 @@ def main(
     widths: list[int] | None = None,
     seeds: int = 10,
     start_seeds: int | None = None,
+    num_processes: int | None = None,
     output_dir: str = "runs/reproduce",
 ) -> list[Verdict]:
     """Measure, draw and judge."""
     widths = widths or [2**k for k in range(8, 14)]
-    start = [row for h in widths for row in at_start(h, start_seeds or (100 if full else 30))]
-    training = in_training(widths if full else widths[:-1:2], seeds, [0, STEPS // 4, STEPS // 2, STEPS])
-    reproduction = Reproduction("esser2023_fig2", output_dir)
-    reproduction.table("at_start", start)
-    reproduction.table("in_training", training)
-    draw(reproduction, start, training)
+    starts = range(start_seeds or (100 if full else 30))
+    start = [row for h in widths for seed in starts for row in at_start(h, seed)]
+    trials = [(h, seed) for h in (widths if full else widths[:-1:2]) for seed in range(seeds)]
+    training = list(chain.from_iterable(run_trials(in_training, trials, num_processes=num_processes)))
+    found = Reproduction("esser2023_fig2", output_dir)
+    found.table("at_start", start)
+    found.table("in_training", training)
+    draw(found, start, training)
     verdicts = judge(start, training)
-    reproduction.verdicts(verdicts)
+    found.verdicts(verdicts)
     return verdicts
 
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="all widths in training, more initialisations")
-    parser.add_argument("--output-dir", default="runs/reproduce")
-    arguments = parser.parse_args()
-    main(full=arguments.full, output_dir=arguments.output_dir)
+    run_script(
+        main,
+        full="all widths in training, more initialisations",
+        seeds="number of initialisations in training",
+    )

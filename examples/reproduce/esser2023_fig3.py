@@ -8,7 +8,7 @@ widths and z: here lr = 0.005, h = 10, 100, 1000, z = 1. About two minutes on tw
 """
 
 # %%
-import argparse
+from itertools import chain
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_ssl_theory import OrthogonalSSL
 from lightning_ssl_theory.data import HalfMoonsDataModule
 from lightning_ssl_theory.flows import (
+    Eigenbasis,
     discrete_flow,
     eigenbasis,
     flow_loss,
@@ -26,11 +27,28 @@ from lightning_ssl_theory.flows import (
     stiefel_flow,
     trace_matrix,
 )
-from lightning_ssl_theory.report import Reproduction, Verdict
+from lightning_ssl_theory.report import (
+    Reproduction,
+    Verdict,
+    full_batch_steps,
+    joint_verdict,
+    run_script,
+    run_trials,
+    seeded,
+    values_of,
+)
 
 LEARNING_RATE, STEPS, WIDTHS = 0.005, 1000, (10, 100, 1000)
 FLOWS = {"Grassmann ODE": grassmann_flow, "Stiefel ODE": stiefel_flow}
-TRAININGS = {"plain step + projection": "polar", "Grassmann step": "grassmann"}
+TRAININGS = {
+    "plain step + projection": ("polar", "identity"),
+    "Grassmann step": ("grassmann", "identity"),
+    "tanh, projected": ("polar", "tanh"),
+}
+STYLES = {"plain step + projection": "-", "Stiefel ODE": ":", "Grassmann ODE": "--"}
+
+Rows = list[dict[str, Any]]
+Paths = dict[str, Tensor]  # q at every step of a training and of an ODE, by name
 
 
 # %%
@@ -41,56 +59,42 @@ def data() -> tuple[list[Tensor], Tensor]:
     return views, next(iter(moons.val_dataloader()))[0]
 
 
-def train(constraint: str, width: int, seed: int, views: list[Tensor], steps: int, activation: str) -> Tensor:
-    """W_2^T W_1 after every step, (steps + 1, 1, 2)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = OrthogonalSSL(2, width, 1, activation, constraint, lr=LEARNING_RATE)  # type: ignore[arg-type]
-    optimizer, path = model.configure_optimizers(), []
-    for step in range(steps + 1):
-        path.append(model.network.product().detach().double())
-        if step < steps:
-            optimizer.zero_grad()
-            model.loss(*map(model, views)).backward()
-            optimizer.step()
-    return torch.stack(path)
+def basis_of(views: list[Tensor]) -> Eigenbasis:
+    """Of C, with the next sample as negative."""
+    return eigenbasis(trace_matrix(*views, views[0].roll(-1, 0)))
 
 
-def compare(
-    seeds: int, steps: int, widths: tuple[int, ...]
-) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """Distances at the end of training and on the way, and the paths of the first seeds."""
+def train(constraint: Any, activation: str, width: int, seed: int, steps: int) -> Tensor:
+    """W_2^T W_1 after every step in the eigenbasis of C, (steps + 1, 1, 2)."""
+    views, _ = data()
+    with seeded(seed):
+        model = OrthogonalSSL(2, width, 1, activation, constraint, lr=LEARNING_RATE)
+    path = [model.network.product().detach().double() for _ in full_batch_steps(model, views, steps)]
+    return torch.stack(path) @ basis_of(views).eigenvectors
+
+
+def compare(width: int, seed: int, steps: int) -> tuple[Rows, Paths]:
+    """Distances of every training from every ODE, at the end and on the way, and all paths."""
     views, new = data()
-    basis = eigenbasis(trace_matrix(*views, views[0].roll(-1, 0)))
-    times, rows, paths = LEARNING_RATE * torch.arange(steps + 1), [], {}
-    for width in widths:
-        for seed in range(seeds):
-            trained = {
-                name: train(constraint, width, seed, views, steps, "identity") @ basis.eigenvectors
-                for name, constraint in TRAININGS.items()
+    basis, times = basis_of(views), LEARNING_RATE * torch.arange(steps + 1)
+    trained = {name: train(*how, width, seed, steps) for name, how in TRAININGS.items()}
+    start = trained["Grassmann step"][0]
+    solved = {name: flow(start, basis.eigenvalues, times) for name, flow in FLOWS.items()}
+    solved["update (12)"] = discrete_flow(start, basis.eigenvalues, lr=LEARNING_RATE, num_steps=steps)
+    end, rows = limit_point(start, basis.eigenvalues), []
+    for method, found in trained.items():
+        for name, expected in solved.items():
+            outputs = [flow_outputs(q, basis.eigenvectors, new) for q in (found, expected)]
+            gaps = (outputs[0] - outputs[1]).norm(dim=(-2, -1)) / outputs[1].norm(dim=(-2, -1)).max()
+            numbers = {
+                "largest_distance": gaps.max().item(),
+                "last_distance": gaps[-1].item(),
+                "distance_to_limit": (found[-1] - end).norm().item(),
+                "training_decay_time": decay_time(flow_loss(found, basis.eigenvalues)),
+                "ode_decay_time": decay_time(flow_loss(expected, basis.eigenvalues)),
             }
-            trained["tanh, projected"] = (
-                train("polar", width, seed, views, steps, "tanh") @ basis.eigenvectors
-            )
-            start = trained["Grassmann step"][0]
-            solved = {name: flow(start, basis.eigenvalues, times) for name, flow in FLOWS.items()}
-            solved["update (12)"] = discrete_flow(start, basis.eigenvalues, lr=LEARNING_RATE, num_steps=steps)
-            end = limit_point(start, basis.eigenvalues)
-            for method, found in trained.items():
-                for name, expected in solved.items():
-                    outputs = [flow_outputs(q, basis.eigenvectors, new) for q in (found, expected)]
-                    gaps = (outputs[0] - outputs[1]).norm(dim=(-2, -1)) / outputs[1].norm(dim=(-2, -1)).max()
-                    numbers = {
-                        "largest_distance": gaps.max().item(),
-                        "last_distance": gaps[-1].item(),
-                        "distance_to_limit": (found[-1] - end).norm().item(),
-                        "training_decay_time": decay_time(flow_loss(found, basis.eigenvalues)),
-                        "ode_decay_time": decay_time(flow_loss(expected, basis.eigenvalues)),
-                    }
-                    rows.append({"h": width, "seed": seed, "training": method, "ode": name} | numbers)
-            paths |= {f"{name}|{width}|{seed}": q for name, q in (trained | solved).items()}
-    paths |= {"eigenvalues": basis.eigenvalues, "eigenvectors": basis.eigenvectors}
-    return rows, paths
+            rows.append({"h": width, "seed": seed, "training": method, "ode": name} | numbers)
+    return rows, trained | solved
 
 
 def decay_time(losses: Tensor) -> float:
@@ -100,74 +104,73 @@ def decay_time(losses: Tensor) -> float:
 
 
 # %%
-def draw(reproduction: Reproduction, paths: dict[str, Tensor], widths: tuple[int, ...], seeds: int) -> None:
-    _, new = data()
-    styles = {"plain step + projection": "-", "Stiefel ODE": ":", "Grassmann ODE": "--"}
-    with reproduction.figure("fig3", num_columns=2) as (left, right):
+def draw(found: Reproduction, paths: dict[tuple[int, int], Paths], widths: tuple[int, ...]) -> None:
+    views, new = data()
+    basis = basis_of(views)
+    with found.figure("fig3", num_columns=2) as (left, right):
+        for axis in (left, right):
+            for name, style in STYLES.items():
+                axis.plot([], [], style, color="0.3", label=name)
+        for (width, seed), path in paths.items():
+            for name, style in STYLES.items():
+                times = LEARNING_RATE * torch.arange(len(path[name]))
+                if seed == 0:
+                    losses = flow_loss(path[name], basis.eigenvalues)
+                    left.plot(times, losses, style, color=f"C{widths.index(width)}")
+                if width == widths[0] and seed < 4:
+                    outputs = flow_outputs(path[name], basis.eigenvectors, new[:1])[:, 0, 0]
+                    right.plot(times, outputs, style, color=f"C{seed}")
         for colour, width in enumerate(widths):
-            for name, style in styles.items():
-                losses = flow_loss(paths[f"{name}|{width}|0"], paths["eigenvalues"])
-                left.plot(LEARNING_RATE * torch.arange(len(losses)), losses, style, color=f"C{colour}")
             left.plot([], [], color=f"C{colour}", label=f"h = {width}")
         left.set(xlabel="t", title="loss, first initialisation")
-        width = widths[0]
-        for seed in range(min(seeds, 4)):
-            for name, style in styles.items():
-                q = paths[f"{name}|{width}|{seed}"]
-                outputs = flow_outputs(q, paths["eigenvectors"], new[:1])[:, 0, 0]
-                right.plot(LEARNING_RATE * torch.arange(len(q)), outputs, style, color=f"C{seed}")
-        right.set(xlabel="t", title=f"output at a new point, h = {width}")
-        for axis in (left, right):
-            for name, style in styles.items():
-                axis.plot([], [], style, color="0.3", label=name)
-            axis.legend(fontsize=8)
+        right.set(xlabel="t", title=f"output at a new point, h = {widths[0]}")
+        left.legend(fontsize=8)
+        right.legend(fontsize=8)
 
 
-def judge(rows: list[dict[str, Any]]) -> list[Verdict]:
-    def mean(key: str, training: str, ode: str) -> float:
-        values = [row[key] for row in rows if (row["training"], row["ode"]) == (training, ode)]
-        return sum(values) / len(values)
+def judge(rows: Rows, widths: tuple[int, ...]) -> list[Verdict]:
+    polar, own, tanh = TRAININGS
 
-    polar, own = "plain step + projection", "Grassmann step"
-    last = max(
-        row["last_distance"] for row in rows if (row["training"], row["ode"]) == (polar, "Grassmann ODE")
-    )
-    times = [
-        mean("ode_decay_time", polar, "Grassmann ODE"),
-        mean("training_decay_time", polar, "Grassmann ODE"),
-        mean("ode_decay_time", polar, "Stiefel ODE"),
-    ]
-    near, far = (mean("largest_distance", polar, f"{name} ODE") for name in ("Stiefel", "Grassmann"))
-    exact, tanh = (
-        mean("largest_distance", own, "Grassmann ODE"),
-        mean("last_distance", "tanh, projected", "Stiefel ODE"),
-    )
+    def at_widths(key: str, training: str, ode: str) -> dict[str, list[float]]:
+        return {f"h = {h}": values_of(rows, key, h=h, training=training, ode=ode) for h in widths}
+
+    def ratios(above: dict[str, list[float]], below: dict[str, list[float]]) -> dict[str, list[float]]:
+        return {h: [a / b for a, b in zip(above[h], below[h], strict=True)] for h in above}
+
+    times = (at_widths(f"{of}_decay_time", polar, "Grassmann ODE") for of in ("ode", "training"))
+    gaps = (at_widths("largest_distance", polar, f"{name} ODE") for name in ("Stiefel", "Grassmann"))
     return [
-        Verdict(
+        joint_verdict(
             "training and ODE end at the same outputs",
-            "in words",
-            f"largest relative distance at the end {last:.1e}",
-            last < 0.05,
+            at_widths("last_distance", polar, "Grassmann ODE"),
+            below=0.05,
+            note="relative distance at the end",
         ),
-        Verdict(
+        joint_verdict(
             "the loss decays slightly slower in the (Grassmann) ODE than in training",
-            "in words",
-            f"99 % after t = {times[0]:.2f}, training {times[1]:.2f}, Stiefel ODE {times[2]:.2f}",
-            times[0] > times[1],
+            ratios(*times),
+            above=1,
+            note="time to 99 % of the way, ODE over training",
         ),
-        Verdict(
+        joint_verdict(
             "because projected training follows the Stiefel ODE",
-            "not in the paper",
-            f"largest distance {near:.3f}, from the Grassmann ODE {far:.3f}",
-            near < far / 2,
+            ratios(*gaps),
+            below=0.5,
+            paper="not in the paper",
+            note="largest distance from it over that from the Grassmann ODE",
         ),
-        Verdict(
+        joint_verdict(
             "Grassmann steps follow the Grassmann ODE",
-            "in words",
-            f"largest distance {exact:.3f}",
-            exact < 0.05,
+            at_widths("largest_distance", own, "Grassmann ODE"),
+            below=0.05,
+            note="largest relative distance",
         ),
-        Verdict("tanh networks end where the ODE does", "in words", f"last distance {tanh:.3f}", tanh < 0.1),
+        joint_verdict(
+            "tanh networks end where the ODE does",
+            at_widths("last_distance", tanh, "Stiefel ODE"),
+            below=0.1,
+            note="relative distance at the end",
+        ),
     ]
 
 
@@ -178,23 +181,21 @@ def main(
     seeds: int | None = None,
     steps: int = STEPS,
     widths: tuple[int, ...] = WIDTHS,
+    num_processes: int | None = None,
     output_dir: str = "runs/reproduce",
 ) -> list[Verdict]:
     """Train, solve, draw and judge."""
-    seeds = seeds or (20 if full else 4)
-    rows, paths = compare(seeds, steps, widths)
-    reproduction = Reproduction("esser2023_fig3", output_dir)
-    reproduction.table("distances", rows)
-    draw(reproduction, paths, widths, seeds)
-    verdicts = judge(rows)
-    reproduction.verdicts(verdicts)
+    trials = [(width, seed, steps) for width in widths for seed in range(seeds or (20 if full else 6))]
+    tables, paths = zip(*run_trials(compare, trials, num_processes=num_processes), strict=True)
+    rows = list(chain.from_iterable(tables))
+    found = Reproduction("esser2023_fig3", output_dir)
+    found.table("distances", rows)
+    draw(found, {trial[:2]: path for trial, path in zip(trials, paths, strict=True)}, widths)
+    verdicts = judge(rows, widths)
+    found.verdicts(verdicts)
     return verdicts
 
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="20 initialisations")
-    parser.add_argument("--output-dir", default="runs/reproduce")
-    arguments = parser.parse_args()
-    main(full=arguments.full, output_dir=arguments.output_dir)
+    run_script(main, full="20 initialisations", seeds="number of initialisations")

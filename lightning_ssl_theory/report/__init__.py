@@ -1,36 +1,66 @@
 """The face of a run: a self-contained report.html, a table of results, and the table of every logged key."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
 from lightning_ssl_theory.report.page import render_report
-from lightning_ssl_theory.report.reproduction import Reproduction, Verdict
+from lightning_ssl_theory.report.reproduction import Reproduction
 from lightning_ssl_theory.report.results_table import results_table
+from lightning_ssl_theory.report.rows import values_of
+from lightning_ssl_theory.report.script import run_script
+from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
+from lightning_ssl_theory.report.seed_plots import plot_means, plot_seeds
 from lightning_ssl_theory.report.trials import run_trials
+from lightning_ssl_theory.report.verdicts import (
+    Verdict,
+    identity_verdict,
+    joint_verdict,
+    mean_verdict,
+    missing_verdict,
+)
 from lightning_ssl_theory.report.write import write_report
 
 if TYPE_CHECKING:
     from lightning_ssl_theory.report.run_report import RunReport
+    from lightning_ssl_theory.report.training import History, full_batch_steps, quiet_trainer, seeded
 
 __all__ = [
+    "History",
     "Reproduction",
     "RunFolderError",
     "RunReport",
+    "SeedMean",
     "Verdict",
+    "full_batch_steps",
+    "identity_verdict",
+    "joint_verdict",
     "keys_as_markdown",
+    "mean_verdict",
+    "missing_verdict",
+    "plot_means",
+    "plot_seeds",
+    "quiet_trainer",
     "read_run",
     "render_report",
     "results_table",
+    "run_script",
     "run_trials",
+    "seed_mean",
+    "seeded",
+    "values_of",
     "write_report",
 ]
 
+# a report is rebuilt without importing Lightning, ten seconds sooner
+_WITH_LIGHTNING = {
+    "RunReport": "run_report",
+    **dict.fromkeys(("History", "full_batch_steps", "quiet_trainer", "seeded"), "training"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # a report is rebuilt without importing Lightning, ten seconds sooner
-    if name == "RunReport":
-        from lightning_ssl_theory.report.run_report import RunReport
-
-        return RunReport
+    if name in _WITH_LIGHTNING:
+        return getattr(import_module(f"{__name__}.{_WITH_LIGHTNING[name]}"), name)
     raise AttributeError(f"module 'lightning_ssl_theory.report' has no attribute {name!r}")

@@ -6,11 +6,14 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from lightning_ssl_theory.report.verdicts import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,22 +32,6 @@ LOOK: dict[str, Any] = {
     "lines.linewidth": 1.6,
 }
 COLOURS = ("#2f6db5", "#d9741f", "#2a9078", "#a34f93", "#b8901c", "#c64b4b", "#5f6fd0", "#6f8a3a")
-
-
-class Verdict(NamedTuple):
-    """One claim of a paper, and whether it holds here.
-
-    Attributes:
-        claim: What is claimed, in words.
-        paper: The paper's own number, or "in words" where it gives none.
-        here: What was measured.
-        holds: Whether it holds; `None` where the measurement cannot tell.
-    """
-
-    claim: str
-    paper: str
-    here: str
-    holds: bool | None
 
 
 class Reproduction:
@@ -92,20 +79,39 @@ class Reproduction:
             figure.savefig(self.folder / f"{name}.png", dpi=150)
 
     def verdicts(self, verdicts: Sequence[Verdict], *, console: Console | None = None) -> None:
-        """Print the table "claim | paper | here | holds?" and write it to `verdicts.csv`."""
+        """Print the table "claim | here | threshold | holds?" and write it, with all notes, to `verdicts.csv`."""
         table = Table(
             title=self.name, box=box.SIMPLE_HEAD, header_style="dim", title_justify="left", pad_edge=False
         )
-        for column in ("claim", "paper", "here"):
-            table.add_column(column, overflow="fold")
-        table.add_column("holds?")
+        table.add_column("claim", overflow="fold", ratio=5)
+        table.add_column("here: mean over seeds ± 95 %", overflow="fold", ratio=4)
+        table.add_column("threshold", no_wrap=True)
+        table.add_column("holds?", overflow="fold", min_width=9)
         for verdict in verdicts:
-            table.add_row(verdict.claim, verdict.paper, verdict.here, _MARKS[verdict.holds])
-        console = console or Console()
+            paper = "" if verdict.paper == "in words" else f"paper: {verdict.paper}"
+            colour = _COLOURS[verdict.holds]
+            table.add_row(
+                _with_note(verdict.claim, paper),
+                _with_note(verdict.here, verdict.note),
+                verdict.threshold,
+                f"[{colour}]{escape(verdict.word)}[/]",
+            )
+        console = console or _console()
         console.print(table)
         self.table("verdicts", [verdict._asdict() for verdict in verdicts])
         files = ", ".join(sorted(path.name for path in self.folder.iterdir()))
         console.print(f"Written to {self.folder}: {files}", soft_wrap=True, highlight=False)
 
 
-_MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]cannot tell[/]"}
+_COLOURS = {True: "green", False: "red", None: "yellow"}
+
+
+def _with_note(text: str, note: str) -> str:
+    return escape(text) + (f"\n[dim]{escape(note)}[/]" if note else "")
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console.width = 110
+    return console

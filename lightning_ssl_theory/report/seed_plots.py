@@ -1,0 +1,47 @@
+"""Figures of quantities that were measured on several seeds: means with their errors, or a line a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning_ssl_theory.report.seed_mean import seed_mean
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_means(axes: Axes, places: Sequence[float], values: Sequence[Iterable[float]], **style: Any) -> None:
+    """Mean over the seeds at every place, with its 95 % interval where there are two seeds or more.
+
+    Args:
+        axes: Where to draw.
+        places: Horizontal positions.
+        values: For every place one number a seed.
+        **style: Of the line.
+    """
+    found = [seed_mean(numbers) for numbers in values]
+    bars = [one.half_width() if one.num_seeds > 1 else 0.0 for one in found]
+    look: dict[str, Any] = {"marker": "o", "markersize": 3.5, "capsize": 2.5} | style
+    axes.errorbar(places, [one.value for one in found], bars, **look)
+
+
+def plot_seeds(
+    axes: Axes, places: Sequence[float], values: Iterable[Sequence[float]], *, label: str = "", **style: Any
+) -> None:
+    """One line for each seed in the same style, under one label.
+
+    Args:
+        axes: Where to draw.
+        places: Horizontal positions.
+        values: For every seed one number a place.
+        label: Of the legend.
+        **style: Of the lines.
+    """
+    for index, numbers in enumerate(values):
+        axes.plot(
+            places,
+            numbers,
+            **{"linewidth": 1.2, "alpha": 0.7} | style,
+            label=None if index else label or None,
+        )
