@@ -6,6 +6,7 @@ from .covariance_operators import CovarianceOperators
 from .diagnostic import Diagnostic
 from .feature_norm_monitor import FeatureNormMonitor
 from .latent_tree_monitor import LatentTreeMonitor
+from .latent_tree_rows import latent_tree_rows
 from .linear_probe import LinearProbe
 from .neuron_selectivity import NeuronSelectivity
 from .orthogonality_monitor import OrthogonalityMonitor
@@ -20,4 +21,5 @@ __all__ = [
     "LinearProbe",
     "NeuronSelectivity",
     "OrthogonalityMonitor",
+    "latent_tree_rows",
 ]

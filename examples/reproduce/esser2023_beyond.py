@@ -206,9 +206,7 @@ def main(
     found.table("distances", rows)
     found.table("basis_changes", changes)
     draw(found, rows)
-    verdicts = judge(rows, changes)
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(rows, changes))
 
 
 # %%

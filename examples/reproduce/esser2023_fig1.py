@@ -164,9 +164,7 @@ def main(
     found.table("collapse", collapse)
     points, _ = next(iter(HalfMoonsDataModule(200, num_samples=200).val_dataloader()))
     draw(found, points, paths, collapse)
-    verdicts = judge(ends, collapse, feature_effective_rank(points).effective_rank.item())
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(ends, collapse, feature_effective_rank(points).effective_rank.item()))
 
 
 # %%

@@ -166,9 +166,7 @@ def main(
     found.table("at_start", start)
     found.table("in_training", training)
     draw(found, start, training)
-    verdicts = judge(start, training)
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(start, training))
 
 
 # %%

@@ -31,11 +31,11 @@ from lightning_ssl_theory.report import (
     Reproduction,
     Verdict,
     full_batch_steps,
-    joint_verdict,
+    mean_verdict,
     run_script,
     run_trials,
+    seed_values,
     seeded,
-    values_of,
 )
 
 LEARNING_RATE, STEPS, WIDTHS = 0.005, 1000, (10, 100, 1000)
@@ -128,46 +128,46 @@ def draw(found: Reproduction, paths: dict[tuple[int, int], Paths], widths: tuple
         right.legend(fontsize=8)
 
 
-def judge(rows: Rows, widths: tuple[int, ...]) -> list[Verdict]:
+def judge(rows: Rows) -> list[Verdict]:
     polar, own, tanh = TRAININGS
 
-    def at_widths(key: str, training: str, ode: str) -> dict[str, list[float]]:
-        return {f"h = {h}": values_of(rows, key, h=h, training=training, ode=ode) for h in widths}
+    def over_widths(key: str, training: str, ode: str) -> list[float]:
+        return seed_values(rows, key, training=training, ode=f"{ode} ODE")
 
-    def ratios(above: dict[str, list[float]], below: dict[str, list[float]]) -> dict[str, list[float]]:
-        return {h: [a / b for a, b in zip(above[h], below[h], strict=True)] for h in above}
+    def ratios(above: list[float], below: list[float]) -> list[float]:
+        return [a / b for a, b in zip(above, below, strict=True)]
 
-    times = (at_widths(f"{of}_decay_time", polar, "Grassmann ODE") for of in ("ode", "training"))
-    gaps = (at_widths("largest_distance", polar, f"{name} ODE") for name in ("Stiefel", "Grassmann"))
+    times = (over_widths(f"{of}_decay_time", polar, "Grassmann") for of in ("ode", "training"))
+    gaps = (over_widths("largest_distance", polar, ode) for ode in ("Stiefel", "Grassmann"))
     return [
-        joint_verdict(
+        mean_verdict(
             "training and ODE end at the same outputs",
-            at_widths("last_distance", polar, "Grassmann ODE"),
+            over_widths("last_distance", polar, "Grassmann"),
             below=0.05,
-            note="relative distance at the end",
+            note="relative distance at the end, mean over widths",
         ),
-        joint_verdict(
+        mean_verdict(
             "the loss decays slightly slower in the (Grassmann) ODE than in training",
             ratios(*times),
             above=1,
             note="time to 99 % of the way, ODE over training",
         ),
-        joint_verdict(
+        mean_verdict(
             "because projected training follows the Stiefel ODE",
             ratios(*gaps),
             below=0.5,
             paper="not in the paper",
             note="largest distance from it over that from the Grassmann ODE",
         ),
-        joint_verdict(
+        mean_verdict(
             "Grassmann steps follow the Grassmann ODE",
-            at_widths("largest_distance", own, "Grassmann ODE"),
+            over_widths("largest_distance", own, "Grassmann"),
             below=0.05,
             note="largest relative distance",
         ),
-        joint_verdict(
+        mean_verdict(
             "tanh networks end where the ODE does",
-            at_widths("last_distance", tanh, "Stiefel ODE"),
+            over_widths("last_distance", tanh, "Stiefel"),
             below=0.1,
             note="relative distance at the end",
         ),
@@ -191,9 +191,7 @@ def main(
     found = Reproduction("esser2023_fig3", output_dir)
     found.table("distances", rows)
     draw(found, {trial[:2]: path for trial, path in zip(trials, paths, strict=True)}, widths)
-    verdicts = judge(rows, widths)
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(rows))
 
 
 # %%

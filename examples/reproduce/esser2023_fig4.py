@@ -148,9 +148,7 @@ def main(
     found = Reproduction("esser2023_fig4", output_dir)
     found.table("accuracies", rows)
     draw(found, rows, name)
-    verdicts = judge(rows, name)
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(rows, name))
 
 
 # %%

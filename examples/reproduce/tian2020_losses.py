@@ -9,7 +9,6 @@ they explain. scikit-learn's digits by default: a minute on two cores; --mnist t
 
 # %%
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +25,9 @@ from lightning_ssl_theory.report import (
     Reproduction,
     Verdict,
     identity_verdict,
+    increase_verdict,
     joint_verdict,
+    paired_differences,
     plot_means,
     quiet_trainer,
     run_script,
@@ -54,14 +55,19 @@ class Setting(NamedTuple):
     beta: float = 0.0
 
 
-PLAIN = [Setting(loss) for loss in LOSSES]
-WITH_BETA = [Setting(beta=beta) for beta in BETAS]
-
 Run = tuple[dict[str, float], dict[str, float]]  # values before and after training, by key
 Results = dict[Setting, list[Run]]
 
 
 # %%
+def plain() -> list[Setting]:
+    return [Setting(loss) for loss in LOSSES]
+
+
+def with_beta() -> list[Setting]:
+    return [Setting(beta=beta) for beta in BETAS]
+
+
 def image_data(mnist: str | None, seed: int) -> tuple[LightningDataModule, int]:
     """Views of images, and the number of their pixels."""
     if mnist:
@@ -104,10 +110,6 @@ def seen(runs: list[Run], when: int, key: str) -> list[float]:
     return [run[when][key] for run in runs]
 
 
-def differences(first: list[float], second: list[float]) -> list[float]:
-    return [b - a for a, b in zip(first, second, strict=True)]
-
-
 def rows_of(results: Results) -> list[dict[str, Any]]:
     """One row a setting and layer, of means over the seeds."""
     accuracies = {"accuracy": ALL_LABELS, f"accuracy_{FEW}_labels": FEW_LABELS}
@@ -129,19 +131,19 @@ def rows_of(results: Results) -> list[dict[str, Any]]:
 
 def draw(found: Reproduction, results: Results) -> None:
     """Accuracy, traces and signal shares: by loss, and by beta."""
-    places, names = range(len(PLAIN)), list(LOSSES)
+    places, names = range(len(plain())), list(LOSSES)
     with found.figure("losses", num_columns=3) as (accuracy, traces, shares):
         for colour, (key, label) in enumerate(
             ((ALL_LABELS, "all labels"), (FEW_LABELS, f"{FEW} labels a class"))
         ):
             for when, moment in enumerate(MOMENTS):
-                values = [seen(results[setting], when, key) for setting in PLAIN]
+                values = [seen(results[setting], when, key) for setting in plain()]
                 style = {"color": f"C{colour}", "marker": "os"[when], "alpha": (0.45, 1)[when]}
                 plot_means(accuracy, places, values, label=f"{label}, {moment}", ls="", **style)
         for layer in LAYERS:
-            of_loss = [seen(results[setting], 1, of_layer(layer, "trace")) for setting in PLAIN]
+            of_loss = [seen(results[setting], 1, of_layer(layer, "trace")) for setting in plain()]
             plot_means(traces, places, of_loss, label=layer, ls="")
-            of_beta = [seen(results[setting], 1, of_layer(layer, "signal_ratio")) for setting in WITH_BETA]
+            of_beta = [seen(results[setting], 1, of_layer(layer, "signal_ratio")) for setting in with_beta()]
             plot_means(shares, BETAS, of_beta, label=layer)
         for axis in (accuracy, traces):
             axis.set_xticks(places, names)
@@ -174,20 +176,22 @@ def judge(results: Results) -> list[Verdict]:
         ),
         joint_verdict(
             "The weighted operator points along the gradients of L_tri and L_nce: cosine > 0.9",
-            {s.loss: [min(all_looks(run, "cosine")) for run in results[s]] for s in PLAIN[1:]},
+            {s.loss: [min(all_looks(run, "cosine")) for run in results[s]] for s in plain()[1:]},
             above=0.9,
             paper="Thm 4: up to the augmentation, for one negative",
             note="cosine in the worst layer, before or after training",
         ),
         joint_verdict(
             f"All three losses learn: accuracy with {FEW} labels a class rises",
-            {s.loss: differences(*(seen(results[s], when, FEW_LABELS) for when in (0, 1))) for s in PLAIN},
+            {
+                s.loss: paired_differences(*(seen(results[s], when, FEW_LABELS) for when in (0, 1)))
+                for s in plain()
+            },
             above=0,
         ),
-        joint_verdict(
+        increase_verdict(
             "A larger beta leaves less of the augmentation: the signal share rises",
-            {f"beta {a.beta} to {b.beta}": differences(share(a), share(b)) for a, b in pairwise(WITH_BETA)},
-            above=0,
+            {f"beta {setting.beta}": share(setting) for setting in with_beta()},
         ),
     ]
 
@@ -204,7 +208,7 @@ def main(
 ) -> list[Verdict]:
     """Train with all losses, and write the table, the figure and the verdicts."""
     seeds, max_steps = range(num_seeds or (10 if full else 5)), max_steps or (2000 if full else 200)
-    settings = dict.fromkeys([*PLAIN, *WITH_BETA, Setting("simple", 0.5)])
+    settings = dict.fromkeys([*plain(), *with_beta(), Setting("simple", 0.5)])
     trials = [(setting, seed, max_steps, mnist) for setting in settings for seed in seeds]
     results: Results = {setting: [] for setting in settings}
     for (setting, *_), run in zip(
@@ -214,9 +218,7 @@ def main(
     found = Reproduction("tian2020_losses", output_dir)
     found.table("losses", rows_of(results))
     draw(found, results)
-    verdicts = judge(results)
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(judge(results))
 
 
 # %%

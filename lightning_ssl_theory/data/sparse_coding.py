@@ -107,6 +107,17 @@ class SparseCodingDataModule(LightningDataModule):
         self.task = random_task(dictionary.shape[1], generator=_stream(seed, _TASK))
         self.probability, self.noise_std = _law(dictionary.shape[1], probability, noise_std)
 
+    @property
+    def law(self) -> dict[str, Any]:
+        """Sizes, probability and noise, the arguments that predictions about this world share.
+
+        Returns:
+            `num_features`, `num_atoms`, `probability` and `noise_std`.
+        """
+        num_features, num_atoms = self.dictionary.shape
+        sizes = {"num_features": num_features, "num_atoms": num_atoms}
+        return sizes | {"probability": self.probability, "noise_std": self.noise_std}
+
     def setup(self, stage: str | None = None) -> None:
         """Nothing: samples are drawn when they are asked for.
 

@@ -1,6 +1,7 @@
 """Linear probes: ridge in closed form, logistic regression, regression onto numbers, and their scores."""
 
 from lightning_ssl_theory.probes.accuracy import top_k_correct
+from lightning_ssl_theory.probes.label_curve import LabelledFeatures, label_curve
 from lightning_ssl_theory.probes.labels_per_class import labels_per_class
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier
 from lightning_ssl_theory.probes.logistic import logistic_classifier
@@ -13,9 +14,11 @@ from lightning_ssl_theory.probes.ridge import (
 from lightning_ssl_theory.probes.ridge_regression import LinearRegressor, r2_score, ridge_regression
 
 __all__ = [
+    "LabelledFeatures",
     "LinearClassifier",
     "LinearRegressor",
     "RidgeStatistics",
+    "label_curve",
     "labels_per_class",
     "logistic_classifier",
     "r2_score",

@@ -8,7 +8,7 @@ from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
 from lightning_ssl_theory.report.page import render_report
 from lightning_ssl_theory.report.reproduction import Reproduction
 from lightning_ssl_theory.report.results_table import results_table
-from lightning_ssl_theory.report.rows import values_of
+from lightning_ssl_theory.report.rows import paired_differences, seed_values, values_of
 from lightning_ssl_theory.report.script import run_script
 from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
 from lightning_ssl_theory.report.seed_plots import plot_means, plot_seeds
@@ -16,6 +16,7 @@ from lightning_ssl_theory.report.trials import run_trials
 from lightning_ssl_theory.report.verdicts import (
     Verdict,
     identity_verdict,
+    increase_verdict,
     joint_verdict,
     mean_verdict,
     missing_verdict,
@@ -35,10 +36,12 @@ __all__ = [
     "Verdict",
     "full_batch_steps",
     "identity_verdict",
+    "increase_verdict",
     "joint_verdict",
     "keys_as_markdown",
     "mean_verdict",
     "missing_verdict",
+    "paired_differences",
     "plot_means",
     "plot_seeds",
     "quiet_trainer",
@@ -48,6 +51,7 @@ __all__ = [
     "run_script",
     "run_trials",
     "seed_mean",
+    "seed_values",
     "seeded",
     "values_of",
     "write_report",

@@ -78,8 +78,8 @@ class Reproduction:
             yield list(figure.subplots(num_rows, num_columns, squeeze=False).flat)
             figure.savefig(self.folder / f"{name}.png", dpi=150)
 
-    def verdicts(self, verdicts: Sequence[Verdict], *, console: Console | None = None) -> None:
-        """Print the table "claim | here | threshold | holds?" and write it, with all notes, to `verdicts.csv`."""
+    def verdicts(self, verdicts: list[Verdict], *, console: Console | None = None) -> list[Verdict]:
+        """Print the table "claim | here | threshold | holds?", write it to `verdicts.csv`, and return the verdicts."""
         table = Table(
             title=self.name, box=box.SIMPLE_HEAD, header_style="dim", title_justify="left", pad_edge=False
         )
@@ -101,6 +101,7 @@ class Reproduction:
         self.table("verdicts", [verdict._asdict() for verdict in verdicts])
         files = ", ".join(sorted(path.name for path in self.folder.iterdir()))
         console.print(f"Written to {self.folder}: {files}", soft_wrap=True, highlight=False)
+        return verdicts
 
 
 _COLOURS = {True: "green", False: "red", None: "yellow"}

@@ -8,9 +8,11 @@ if the interval reaches over a bound, from fewer than five seeds, or where a val
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+from lightning_ssl_theory.report.rows import paired_differences
 from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
 
 MIN_SEEDS = 5
@@ -147,6 +149,38 @@ def joint_verdict(
     weakest = min(verdicts, key=lambda name: _strength(verdicts[name], bounds))
     named = f"{weakest}, weakest of {len(parts)}" if len(parts) > 1 else weakest
     return verdicts[weakest]._replace(note="; ".join(filter(None, (named, note))))
+
+
+def increase_verdict(
+    claim: str, steps: Mapping[str, Sequence[float]], *, paper: str = "in words", note: str = ""
+) -> Verdict:
+    """A claim that a quantity grows from each setting to the next, seed by seed.
+
+    Args:
+        claim: What is claimed, in words.
+        steps: The quantity by setting, in order, one value for each seed; the first seeds are those that all have.
+        paper: The paper's own number.
+        note: What else the reader should know.
+
+    Returns:
+        The verdict on all differences of neighbours together, as `joint_verdict` gives it.
+
+    Raises:
+        ValueError: If there are fewer than two settings, or no value.
+
+    Example:
+        >>> increase_verdict("it grows", {"8": [1.0] * 5, "16": [2.0] * 5, "32": [2.0] * 5}).holds
+        False
+    """
+    if len(steps) < 2:
+        raise ValueError(
+            f"Expected `steps` of two settings or more, got {len(steps)}; pass what is compared."
+        )
+    parts = {
+        f"{first} to {second}": paired_differences(steps[first], steps[second])
+        for first, second in pairwise(steps)
+    }
+    return joint_verdict(claim, parts, above=0, paper=paper, note=note)
 
 
 def identity_verdict(
