@@ -5,47 +5,50 @@
 Samples x = M z + xi hold few atoms and much dense noise. One layer of symmetrised ReLUs learns from two views of each,
 with complementary random masks and without; the threshold of each neuron grows by hand after a linear stage. The
 script follows the sparse and dense parts of the weights through all three stages beside what theory predicts without
-training, and fits linear probes of <w*, z> and its sign. Two minutes on two cores; --full doubles all sizes.
+training, and fits linear probes of <w*, z> and its sign. Four minutes on two cores; --full doubles all sizes.
 """
 
 # %%
-import argparse
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory import FeatureDecouplingSSL
 from lightning_ssl_theory.callbacks import BiasSchedule, FeatureNormMonitor
-from lightning_ssl_theory.data import SparseCodingDataModule, random_task, task_labels
-from lightning_ssl_theory.metrics import dictionary_coverage
-from lightning_ssl_theory.networks import SymmetrizedReLU
-from lightning_ssl_theory.probes import logistic_classifier, r2_score, ridge_regression, top_k_correct
-from lightning_ssl_theory.report import Reproduction, Verdict, run_trials
-from lightning_ssl_theory.sparse_coding import (
+from lightning_ssl_theory.data import (
+    SparseCodingDataModule,
     bayes_r2,
     best_soft_threshold,
-    growth_rates,
-    largest_dense_growth,
     linear_r2,
-    minibatch_floor,
-    stage_one_norms,
+    random_task,
+    task_labels,
+)
+from lightning_ssl_theory.flows import growth_rates, largest_dense_growth, minibatch_floor, stage_one_norms
+from lightning_ssl_theory.networks import SymmetrizedReLU
+from lightning_ssl_theory.probes import LabelledFeatures, label_curve
+from lightning_ssl_theory.report import (
+    History,
+    Reproduction,
+    Verdict,
+    joint_verdict,
+    mean_verdict,
+    paired_differences,
+    plot_means,
+    plot_seeds,
+    quiet_trainer,
+    run_script,
+    run_trials,
+    values_of,
 )
 
-RATE, DECAY, LOOK_EVERY, NUM_TASKS = 2.0, 1e-3, 5, 8
-SMALL_START = 1e-5
+RATE, DECAY, LOOK_EVERY, NUM_TASKS, SMALL_START = 2.0, 1e-3, 5, 8, 1e-5
 DASHES: dict[str, Any] = {"color": "black", "ls": (0, (4, 3)), "lw": 1.2}
-SHARES = {
-    "active_singleton_share": "singletons",
-    "covered_share": "atoms covered",
-    "leading_atom_share": "leading atom's share",
-    "firing_rate": "firing rate",
-}
-WHEN = {"I": "end of stage I", "II": "in stage II", "end": "end"}
+
+Rows = list[dict[str, Any]]
 
 
 class Sizes(NamedTuple):
@@ -58,6 +61,27 @@ class Sizes(NamedTuple):
     labels: tuple[int, ...] = (100, 300, 1000, 3000, 6000, 12000)
     num_held_out: int = 6000
 
+    def world(self, seed: int = 0, *, masks: bool = False) -> SparseCodingDataModule:
+        """Samples with the theorem's probability and noise."""
+        return SparseCodingDataModule(*self[:2], masks=masks, batch_size=self.batch_size, seed=seed)
+
+    @property
+    def stage(self) -> int:
+        """Steps of the linear stage, in which masks let the sparse part grow by e^4.4 = 80."""
+        rate = growth_rates(**self.world().law, masks=True).sparse * RATE
+        return LOOK_EVERY * round(4.4 / rate / LOOK_EVERY)
+
+    @property
+    def large_start(self) -> float:
+        """Weights so large that without masks the loss is fitted before sparse features overtake the dense ones.
+
+        It is fitted when the similarity m sigma^2 ||dense||^2 of a sample with itself reaches log B. Until then dense
+        norms grow by two thirds of the largest factor that keeps them ahead.
+        """
+        law = self.world().law
+        fitted = math.log(self.batch_size) / (self.num_neurons * law["noise_std"] ** 2)
+        return math.sqrt(fitted / (self.num_features - self.num_atoms)) / (largest_dense_growth(**law) / 1.5)
+
 
 class Arm(NamedTuple):
     """One way to learn."""
@@ -68,420 +92,267 @@ class Arm(NamedTuple):
     grows_biases: bool
     num_stages: float  # length, in lengths of the linear stage
 
+    def num_steps(self, sizes: Sizes) -> int:
+        return LOOK_EVERY * round(self.num_stages * sizes.stage / LOOK_EVERY)
 
-class Run(NamedTuple):
-    """What one training left."""
-
-    looks: list[dict[str, float]]
-    weights: dict[str, Tensor]  # by the keys of WHEN
-    curve: list[dict[str, float]]  # of linear probes, over the number of labels
-
-
-Runs = dict[str, list[Run]]
-Finals = dict[str, list[dict[str, float]]]
-Curves = dict[str, list[dict[str, float]]]
-
-
-class History(Callback):
-    """Every look of the monitor, and the weights at the ends of the stages."""
-
-    def __init__(self, monitor: FeatureNormMonitor, ends: dict[int, str]) -> None:
-        self.monitor, self.ends = monitor, ends
-        self.looks: list[dict[str, float]] = []
-        self.weights: dict[str, Tensor] = {}
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == 0:
-            self._record(0, math.nan)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
-        step = trainer.global_step
-        if step % LOOK_EVERY == 0:
-            self._record(step, float(outputs["loss"]))
-        if step in self.ends:
-            self.weights[self.ends[step]] = pl_module.network.weight.detach().clone()
-
-    def _record(self, step: int, loss: float) -> None:
-        values = {key.split("/")[-1]: value for key, value in self.monitor.values.items()}
-        self.looks.append({"step": step, "loss": loss} | values)
+    def predicted_norms(self, sizes: Sizes, num_steps: int) -> Tensor:
+        """Squared norms of the sparse and the dense part that theory expects in the linear stage."""
+        options = {"batch_size": sizes.batch_size, "learning_rate": RATE, "weight_decay": DECAY}
+        law = sizes.world().law
+        return stage_one_norms(num_steps, **law, masks=self.masks, init_std=self.init_std, **options)
 
 
 # %%
-def world_of(sizes: Sizes, seed: int, *, masks: bool) -> SparseCodingDataModule:
-    """Samples with the theorem's probability and noise."""
-    return SparseCodingDataModule(
-        sizes.num_features, sizes.num_atoms, masks=masks, batch_size=sizes.batch_size, seed=seed
-    )
-
-
-def law_of(sizes: Sizes) -> dict[str, Any]:
-    """The arguments that all predictions share."""
-    world = world_of(sizes, 0, masks=False)
-    return {
-        "num_features": sizes.num_features,
-        "num_atoms": sizes.num_atoms,
-        "probability": world.probability,
-        "noise_std": world.noise_std,
-    }
-
-
-def large_start(sizes: Sizes) -> float:
-    """Weights so large that without masks the loss is fitted before sparse features overtake the dense ones.
-
-    It is fitted when the similarity m sigma^2 ||dense||^2 of a sample with itself reaches log B. Until then dense norms
-    grow by two thirds of the largest factor that keeps them ahead.
-    """
-    law = law_of(sizes)
-    fitted = math.log(sizes.batch_size) / (sizes.num_neurons * law["noise_std"] ** 2)
-    growth = largest_dense_growth(**law) / 1.5
-    return math.sqrt(fitted / (sizes.num_features - sizes.num_atoms)) / growth
-
-
-def stage_one_steps(sizes: Sizes) -> int:
-    """Steps in which masks let the sparse part grow by e^4.4 = 80."""
-    return LOOK_EVERY * round(4.4 / (growth_rates(**law_of(sizes), masks=True).sparse * RATE) / LOOK_EVERY)
-
-
-def train(sizes: Sizes, seed: int, arm: Arm, stage: int) -> Run:
-    """One training, and linear probes on what it learned."""
-    world = world_of(sizes, seed, masks=arm.masks)
-    network = SymmetrizedReLU(
-        sizes.num_features,
-        sizes.num_neurons,
-        init_std=arm.init_std,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    num_steps = LOOK_EVERY * round(arm.num_stages * stage / LOOK_EVERY)
+def train(sizes: Sizes, arm: Arm, seed: int) -> tuple[Rows, list[Tensor], Rows]:
+    """Every look, the weights at the ends of the stages, and linear probes on what was learned."""
+    world, num_steps = sizes.world(seed, masks=arm.masks), arm.num_steps(sizes)
+    start = {"init_std": arm.init_std, "generator": torch.Generator().manual_seed(seed)}
+    network = SymmetrizedReLU(sizes.num_features, sizes.num_neurons, **start)
     monitor = FeatureNormMonitor(
         ["network"], dictionary=world.dictionary, every_n_steps=LOOK_EVERY, num_samples=128, strict=True
     )
-    history = History(monitor, {num_steps // 2: "II", stage: "I", num_steps: "end"})
-    callbacks: list[Callback] = [monitor, history]
-    if arm.grows_biases:
-        callbacks.insert(0, BiasSchedule(["network"], start_step=stage, growth=RATE / sizes.num_atoms))
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=num_steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+
+    def look(trainer: Any, _: Any) -> dict[str, Any]:
+        loss = float(trainer.callback_metrics.get("train/loss", math.nan))
+        values = {key.split("/")[-1]: value for key, value in monitor.values.items()}
+        values["ratio"] = values["dense_norm"] / values["sparse_norm"]
+        values["dense_share"] = 1 - values["sparse_share"]
+        return {"arm": arm.name, "seed": seed, "step": trainer.global_step, "loss": loss} | values
+
+    looks = History(look, steps=range(0, num_steps + 1, LOOK_EVERY))
+    ends = {sizes.stage, num_steps // 2, num_steps}
+    weights = History(lambda _, module: module.network.weight.detach().clone(), steps=ends)
+    biases = [BiasSchedule(["network"], start_step=sizes.stage, growth=RATE / sizes.num_atoms)]
+    callbacks = [*biases[: arm.grows_biases], monitor, looks, weights]
     optimizer = partial(torch.optim.SGD, lr=RATE, weight_decay=DECAY)
+    trainer = quiet_trainer(*callbacks, max_steps=num_steps, max_epochs=-1, limit_val_batches=0)
     trainer.fit(FeatureDecouplingSSL(network, optimizer=optimizer), datamodule=world)
-    return Run(history.looks, history.weights, probed(sizes, seed, network))
+    return looks.looks, weights.looks, probed(sizes, arm.name, seed, network)
 
 
-# %%
 @torch.no_grad()
-def probed(sizes: Sizes, seed: int, features: Callable[[Tensor], Tensor]) -> list[dict[str, float]]:
+def probed(sizes: Sizes, name: str, seed: int, features: Callable[[Tensor], Tensor]) -> Rows:
     """R^2 of <w*, z>, mean over tasks, and accuracy of sign<w*, z> for one task, over the number of labels."""
-    world, generator = world_of(sizes, seed, masks=False), torch.Generator().manual_seed(10_000 + seed)
-    fitted = world.draw(max(sizes.labels), generator=generator)
-    held_out = world.draw(sizes.num_held_out, generator=generator)
+    world, generator = sizes.world(seed), torch.Generator().manual_seed(10_000 + seed)
+    samples = [world.draw(count, generator=generator) for count in (max(sizes.labels), sizes.num_held_out)]
     tasks = torch.stack([random_task(sizes.num_atoms, generator=generator) for _ in range(NUM_TASKS)], dim=1)
-    inputs, new = features(fitted.inputs), features(held_out.inputs)
-    labels, goals = (task_labels(samples.codes, tasks[:, 0]) for samples in (fitted, held_out))
-    rows = []
-    for count in sizes.labels:
-        regressor = ridge_regression(inputs[:count], fitted.codes[:count] @ tasks)
-        scores = r2_score(regressor.predictions(new), held_out.codes @ tasks)
-        has_label = labels[:count] >= 0
-        classifier = logistic_classifier(inputs[:count][has_label], labels[:count][has_label], 2, l2=1e-2)
-        correct = top_k_correct(classifier.scores(new[goals >= 0]), goals[goals >= 0], 1)
-        rows.append({"labels": count, "r2": float(scores.mean()), "accuracy": float(correct.double().mean())})
-    return rows
+    fitted, held_out = (
+        LabelledFeatures(features(part.inputs), part.codes @ tasks, task_labels(part.codes, tasks[:, 0]))
+        for part in samples
+    )
+    return [{"features": name, "seed": seed} | row for row in label_curve(fitted, held_out, sizes.labels)]
 
 
-def final_values(run: Run, dictionary: Tensor) -> dict[str, float]:
-    """Shares of the trained weights."""
-    weight = run.weights["end"]
-    squares, inside = weight.square().sum(1), (weight @ dictionary).square().sum(1)
-    coverage = dictionary_coverage(weight, dictionary)
-    return {
-        "sparse_share": float((inside / squares).mean()),
-        "dense_share": float((1 - inside / squares).mean()),
-        "singletons": float(coverage.singleton_share),
-        "covered": float(coverage.covered_share),
-        "firing_rate": run.looks[-1]["firing_rate"],
-    }
-
-
-# %%
-def rate_rows(sizes: Sizes, arms: Sequence[Arm], runs: Runs, stage: int) -> list[dict[str, Any]]:
+def rate_rows(sizes: Sizes, arms: Sequence[Arm], looks: Rows) -> Rows:
     """Growth of ln ||.|| a step from small starts in the linear stage: measured, predicted, and of the population."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     for arm in (arm for arm in arms if arm.init_std == SMALL_START):
         # without masks the loss is fitted, and the linear stage over, in less than half the time
-        last = (stage if arm.masks else stage * 2 // 5) // LOOK_EVERY
-        predicted = predicted_norms(sizes, arm, last * LOOK_EVERY)
-        for part, rate in growth_rates(**law_of(sizes), masks=arm.masks)._asdict().items():
-            looks = [[run.looks[n][f"{part}_norm"] for n in (1, last)] for run in runs[arm.name]]
-            expected = predicted[[LOOK_EVERY, last * LOOK_EVERY], int(part == "dense")]
-            measured, with_noise = (
-                [math.log(end / start) for start, end in pairs] for pairs in (looks, [expected])
-            )
-            steps = 2 * LOOK_EVERY * (last - 1)
-            rows.append(
-                {
-                    "arm": arm.name,
-                    "part": part,
-                    "measured": sum(measured) / len(measured) / steps,
-                    "lowest": min(measured) / steps,
-                    "highest": max(measured) / steps,
-                    "with_noise": with_noise[0] / steps,
-                    "population": math.log(1 + RATE * (rate - DECAY)),
-                }
-            )
+        last = LOOK_EVERY * ((sizes.stage if arm.masks else sizes.stage * 2 // 5) // LOOK_EVERY)
+        logs, steps = arm.predicted_norms(sizes, last).log() / 2, last - LOOK_EVERY
+        for part, rate in growth_rates(**sizes.world().law, masks=arm.masks)._asdict().items():
+            predicted = logs[:, int(part == "dense")]
+            row = {
+                "arm": arm.name,
+                "part": part,
+                "with_noise": float(predicted[last] - predicted[LOOK_EVERY]) / steps,
+                "population": math.log(1 + RATE * (rate - DECAY)),
+            }
+            norms = (values_of(looks, f"{part}_norm", arm=arm.name, step=n) for n in (LOOK_EVERY, last))
+            for seed, (first, end) in enumerate(zip(*norms, strict=True)):
+                rows.append(row | {"seed": seed, "measured": math.log(end / first) / 2 / steps})
     return rows
 
 
-def predicted_norms(sizes: Sizes, arm: Arm, num_steps: int) -> Tensor:
-    """Squared norms of the sparse and the dense part that theory expects in the linear stage."""
-    return stage_one_norms(
-        num_steps,
-        **law_of(sizes),
-        masks=arm.masks,
-        batch_size=sizes.batch_size,
-        learning_rate=RATE,
-        weight_decay=DECAY,
-        init_std=arm.init_std,
-    )
-
-
-def third_stage(run: Run, batch_size: int) -> float:
-    """The step from which the loss has fallen by a twentieth of what chance gives."""
-    steps = [look["step"] for look in run.looks if look["loss"] < 0.95 * math.log(batch_size)]
-    return steps[0] if steps else math.inf
-
-
 # %%
-def draw(axes: Any, runs: Sequence[Run], value: Any, label: str, **style: Any) -> None:
-    """One line for each seed; `value` is a key of a look, or a function of it."""
-    for index, run in enumerate(runs):
-        heights = [look[value] if isinstance(value, str) else value(look) for look in run.looks]
-        steps = [look["step"] for look in run.looks]
-        axes.plot(steps, heights, lw=1.2, alpha=0.7, label=label if index == 0 else None, **style)
+def draw_looks(axes: Any, looks: Rows, arm: str, key: str, label: str, **style: Any) -> None:
+    """One line for each seed."""
+    steps, seeds = values_of(looks, "step", arm=arm, seed=0), sorted({look["seed"] for look in looks})
+    plot_seeds(axes, steps, [values_of(looks, key, arm=arm, seed=n) for n in seeds], label=label, **style)
 
 
-def draw_norms(axes: Any, sizes: Sizes, arm: Arm, runs: Sequence[Run], last: float) -> None:
-    """Sparse and dense squared norms, and the prediction of the linear stage."""
-    draw(axes, runs, "sparse_norm", "sparse", color="C0")
-    draw(axes, runs, "dense_norm", "dense", color="C1")
-    predicted = predicted_norms(sizes, arm, int(last))
-    axes.plot(predicted[:, 0], label="predicted", **DASHES)
-    axes.plot(predicted[:, 1], **DASHES)
-    axes.set(xlabel="step", ylabel="squared norm", yscale="log")
-    axes.legend()
-
-
-def mark_stages(axes: Any, ends: Sequence[float]) -> None:
-    """Grey lines between the stages, and their numbers."""
-    width = axes.get_xlim()[1]
-    starts = [0.0, *(end for end in ends if end < width)]
-    for number, start in enumerate(starts):
-        if number:
-            axes.axvline(start, color="#8d939c", lw=0.8)
-        text = "I" * (number + 1)
-        axes.text(start + 0.01 * width, 1.0, text, transform=axes.get_xaxis_transform(), va="top")
-
-
-def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], runs: Runs, stage: int) -> None:
+def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], looks: Rows) -> None:
     """Norms with and without masks, their ratio, and how neurons become singletons."""
-    ends = (stage, third_stage(runs["masks"][0], sizes.batch_size))
-    floor = minibatch_floor(**law_of(sizes), batch_size=sizes.batch_size, learning_rate=RATE)
+    ratios = ("masks", "no masks", "no masks, small start")
+    shares = {
+        "active_singleton_share": "singletons",
+        "covered_share": "atoms covered",
+        "leading_atom_share": "leading atom's share",
+        "firing_rate": "firing rate",
+    }
+    floor = minibatch_floor(**sizes.world().law, batch_size=sizes.batch_size, learning_rate=RATE)
     with found.figure("stages", num_rows=2, num_columns=2) as (with_masks, without, ratio, atoms):
-        draw_norms(with_masks, sizes, arms[0], runs["masks"], stage)
-        with_masks.set_title("with masks")
-        draw_norms(
-            without, sizes, arms[1], runs["no masks"], third_stage(runs["no masks"][0], sizes.batch_size)
-        )
-        without.set_title("without masks, linear throughout")
-        for name, colour in (("masks", "C0"), ("no masks", "C1"), ("no masks, small start", "C3")):
-            draw(ratio, runs[name], lambda look: look["dense_norm"] / look["sparse_norm"], name, color=colour)
-        ratio.plot([0, stage], [floor, floor], label="predicted floor of stage I", **DASHES)
+        for axes, arm, share in ((with_masks, arms[0], 1.0), (without, arms[1], 0.8)):
+            for part, colour in (("sparse", "C0"), ("dense", "C1")):
+                draw_looks(axes, looks, arm.name, f"{part}_norm", part, color=colour)
+            axes.plot(arm.predicted_norms(sizes, int(share * sizes.stage)), **DASHES)
+            axes.plot([], [], label="predicted, linear stage", **DASHES)
+            axes.set(title=arm.name, xlabel="step", ylabel="squared norm", yscale="log")
+        for index, name in enumerate(ratios):
+            draw_looks(ratio, looks, name, "ratio", name, color=f"C{index}")
+        ratio.plot([0, sizes.stage], [floor, floor], label="predicted floor of stage I", **DASHES)
         ratio.set(title="dense / sparse", xlabel="step", ylabel="ratio of squared norms", yscale="log")
-        for index, (key, label) in enumerate(SHARES.items()):
-            draw(atoms, runs["masks"], key, label, color=f"C{index}")
-        atoms.set(title="with masks", xlabel="step", ylabel="share", ylim=(0, 1.06))
+        for index, (key, label) in enumerate(shares.items()):
+            draw_looks(atoms, looks, "masks", key, label, color=f"C{index}")
+        atoms.set(title="masks; grey: biases begin to grow", xlabel="step", ylabel="share", ylim=(0, 1.06))
+        for axes in (with_masks, without, ratio, atoms):
+            axes.legend(fontsize=8)
         for axes in (with_masks, atoms):
-            mark_stages(axes, ends)
-        ratio.legend(fontsize=8.5)
-        atoms.legend(fontsize=8.5, loc="upper left", bbox_to_anchor=(0.2, 0.9))
+            axes.axvline(sizes.stage, color="#8d939c", lw=0.8)
 
 
-def plot_atoms(found: Reproduction, runs: Runs, dictionary: Tensor) -> None:
+def plot_atoms(found: Reproduction, masks: list[Tensor], without: Tensor, dictionary: Tensor) -> None:
     """How much of each neuron lies on each atom, at the end of every stage."""
-    masks = runs["masks"][0].weights
-    panels = {f"with masks, {when}": masks[name] for name, when in WHEN.items()}
-    panels["without masks, end"] = runs["no masks"][0].weights["end"]
+    titles = ("masks, end of stage I", "masks, in stage II", "masks, end", "no masks, end")
     with found.figure("atoms", num_columns=4) as axes:
-        for axis, (title, weight) in zip(axes, panels.items(), strict=True):
+        for axis, title, weight in zip(axes, titles, (*masks, without), strict=True):
             cosines = (weight @ dictionary).abs() / weight.norm(dim=1, keepdim=True)
-            order = cosines.argmax(1).argsort()
-            image = axis.imshow(cosines[order], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+            image = axis.imshow(
+                cosines[cosines.argmax(1).argsort()], aspect="auto", cmap="Blues", vmin=0, vmax=1
+            )
             axis.set(title=title, xlabel="atom")
             axis.grid(False)
         axes[0].set_ylabel("neuron, sorted by its leading atom")
         axes[-1].figure.colorbar(image, ax=axes[-1], label="|cosine|")
 
 
-def plot_downstream(found: Reproduction, sizes: Sizes, curves: Curves) -> None:
+def plot_downstream(found: Reproduction, sizes: Sizes, curves: Rows) -> None:
     """R^2 and accuracy over the number of labels."""
-    probability, noise_std = law_of(sizes)["probability"], law_of(sizes)["noise_std"]
+    law = {key: sizes.world().law[key] for key in ("probability", "noise_std")}
     caps = {
-        "Bayes": bayes_r2(probability, noise_std),
-        "best soft threshold": best_soft_threshold(probability, noise_std)[1],
-        "best linear": linear_r2(probability, noise_std),
+        "Bayes": bayes_r2(**law),
+        "best soft threshold": best_soft_threshold(**law)[1],
+        "best linear": linear_r2(**law),
     }
     with found.figure("downstream", num_columns=2) as (left, right):
-        for axes, key in ((left, "r2"), (right, "accuracy")):
-            for name, rows in curves.items():
-                style = DASHES if name == "raw input" else {}
-                heights = [row[key] for row in rows]
-                axes.plot(sizes.labels, heights, marker="o", ms=3.5, label=name, **style)
-            axes.set(xlabel="labels", xscale="log")
+        for axes, key, limits in ((left, "r2", (0, 1)), (right, "accuracy", (0.5, 1))):
+            for name in dict.fromkeys(row["features"] for row in curves):
+                values = [values_of(curves, key, features=name, labels=count) for count in sizes.labels]
+                plot_means(axes, sizes.labels, values, label=name, **(DASHES if name == "raw input" else {}))
+            axes.set(xlabel="labels", xscale="log", ylim=limits)
             axes.set_xticks(sizes.labels, map(str, sizes.labels))
             axes.minorticks_off()
         for name, cap in caps.items():
             left.axhline(cap, color="#8d939c", lw=0.8, zorder=0)
             left.annotate(name, (sizes.labels[0], cap), va="bottom", fontsize=8, color="#5d636d")
-        left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²", ylim=(0, 1))
-        right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy", ylim=(0.5, 1))
+        left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²")
+        right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy")
         right.figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 # %%
-def mean_curves(every_seed: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """Curves of several seeds, averaged."""
-    points = zip(*every_seed, strict=True)
-    return [{key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} for rows in points]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean over the seeds, and their range."""
-    mean = sum(values) / len(values)
-    return f"{mean:.3g} ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else f"{mean:.3g}"
-
-
-def weight_verdicts(sizes: Sizes, runs: Runs, finals: Finals, stage: int) -> list[Verdict]:
-    """What the weights say; a claim holds if it does on every seed."""
-    law = law_of(sizes)
+def weight_verdicts(sizes: Sizes, looks: Rows, finals: Rows) -> list[Verdict]:
+    """What the weights say."""
+    law = sizes.world().law
     floor = minibatch_floor(**law, batch_size=sizes.batch_size, learning_rate=RATE)
-    at_end = [next(look for look in run.looks if look["step"] == stage) for run in runs["masks"]]
-    ratios = [look["dense_norm"] / look["sparse_norm"] for look in at_end]
     limit = f"in words; false beyond {largest_dense_growth(**law):.2g}-fold growth"
-    small, biased = "no masks, small start", "no masks, growing biases"
-    # claim, paper, arm, quantity, least value for it to hold
-    rows = [
-        ("masks: mean sparse share of ||w||² >= 0.9", "in words", "masks", "sparse_share", 0.9),
-        ("masks: >= 70 % of active neurons are singletons", "in words", "masks", "singletons", 0.7),
-        ("masks: >= 95 % of the atoms lead some neuron", "in words", "masks", "covered", 0.95),
-        ("no masks: dense share >= 0.7", "in words", "no masks", "dense_share", 0.7),
-        (
-            "masks do it: sparse share >= 0.7 from the same start",
-            "in words",
-            "masks, large start",
-            "sparse_share",
-            0.7,
-        ),
-        ("no masks: dense share >= 0.7 from a small start, too", limit, small, "dense_share", 0.7),
-        ("no masks: dense share >= 0.7 also if biases grow", "in words", biased, "dense_share", 0.7),
+    small, biased, large = "no masks, small start", "no masks, growing biases", "masks, large start"
+    claims = [
+        ("masks: mean sparse share of ||w||² > 0.9", "masks", "sparse_share", 0.9),
+        ("masks: > 70 % of active neurons are singletons", "masks", "active_singleton_share", 0.7),
+        ("masks: > 95 % of the atoms lead some neuron", "masks", "covered_share", 0.95),
+        ("no masks: dense share > 0.7", "no masks", "dense_share", 0.7),
+        ("masks do it: sparse share > 0.7 from the same start", large, "sparse_share", 0.7),
+        ("no masks: dense share > 0.7 from a small start, too", small, "dense_share", 0.7),
+        ("no masks: dense share > 0.7 also if biases grow", biased, "dense_share", 0.7),
     ]
-    measured = [[found[key] for found in finals[name]] for _, _, name, key, _ in rows]
-    verdicts = [
-        Verdict(claim, paper, spread(values), min(values) >= least)
-        for (claim, paper, _, _, least), values in zip(rows, measured, strict=True)
-    ]
-    firing = {
-        name: [found["firing_rate"] for found in finals[name]] for name in ("masks", biased, "no masks")
-    }
+    ratios = [ratio / floor for ratio in values_of(looks, "ratio", arm="masks", step=sizes.stage)]
     return [
-        *verdicts,
-        Verdict(
+        *(
+            mean_verdict(
+                claim,
+                values_of(finals, key, arm=arm),
+                above=least,
+                paper=limit if arm == small else "in words",
+            )
+            for claim, arm, key, least in claims
+        ),
+        mean_verdict(
             "masks: stage I ends at the floor of mini-batches, within a factor 1.5",
-            f"{floor:.3g} predicted",
-            spread(ratios),
-            all(1 / 1.5 <= ratio / floor <= 1.5 for ratio in ratios),
+            ratios,
+            above=1 / 1.5,
+            below=1.5,
+            paper=f"dense / sparse = {floor:.3g} predicted",
+            note="measured over predicted",
         ),
-        Verdict(
+        joint_verdict(
             "few neurons (< 25 %) fire at a sample once biases have grown, with masks and without",
-            "in words",
-            "; ".join(map(spread, firing.values())) + " while they are 0",
-            max(firing["masks"] + firing[biased]) < 0.25,
+            {arm: values_of(finals, "firing_rate", arm=arm) for arm in ("masks", biased)},
+            below=0.25,
         ),
     ]
 
 
-def downstream_verdicts(sizes: Sizes, curves: Curves) -> list[Verdict]:
-    """What the probes say, on the mean over seeds."""
-    law = law_of(sizes)
-    soft = best_soft_threshold(law["probability"], law["noise_std"])[1]
-    masks, without, raw = curves["masks"], curves["no masks"], curves["raw input"]
-    many = [row["r2"] for row in masks if row["labels"] >= 6000] or [masks[-1]["r2"]]
+def downstream_verdicts(sizes: Sizes, curves: Rows) -> list[Verdict]:
+    """What the probes say."""
+    law = {key: sizes.world().law[key] for key in ("probability", "noise_std")}
+    soft, many = best_soft_threshold(**law)[1], [n for n in sizes.labels if n >= 6000] or sizes.labels[-1:]
 
-    def pairs(features: list[dict[str, float]], key: str) -> list[tuple[float, float]]:
-        return [(row[key], other[key]) for row, other in zip(features, raw, strict=True)]
+    def scores(features: str, key: str, counts: Sequence[int]) -> dict[str, list[float]]:
+        return {f"{n} labels": values_of(curves, key, features=features, labels=n) for n in counts}
 
-    def against_raw(pairs: list[tuple[float, float]]) -> str:
-        return ", ".join(f"{ours:.3f}/{theirs:.3f}" for ours, theirs in pairs)
+    def above_raw(features: str, key: str, counts: Sequence[int] = sizes.labels) -> dict[str, list[float]]:
+        raw, ours = (scores(name, key, counts) for name in ("raw input", features))
+        return {name: paired_differences(raw[name], ours[name]) for name in raw}
 
-    r2, accuracy, without_r2 = pairs(masks, "r2"), pairs(masks, "accuracy"), pairs(without, "r2")
+    least, margin = 0.9 * soft, "difference to raw input's"
     return [
-        Verdict(
-            f"masks: R² of <w*, z> >= 90 % of the best soft threshold's {soft:.3f} from 6000 labels",
-            "in words",
-            ", ".join(f"{value:.3f} ({value / soft:.0%})" for value in many),
-            min(many) >= 0.9 * soft,
+        joint_verdict(
+            f"masks: R² of <w*, z> > 90 % of the best soft threshold's {soft:.3f} from 6000 labels",
+            scores("masks", "r2", many),
+            above=least,
         ),
-        Verdict(
+        joint_verdict(
             "masks: R² of <w*, z> above raw input's at every number of labels",
-            "in words",
-            against_raw(r2),
-            all(ours > theirs for ours, theirs in r2),
+            above_raw("masks", "r2"),
+            above=0,
+            note=margin,
         ),
-        Verdict(
+        joint_verdict(
             "masks: accuracy of sign<w*, z> above raw input's at every number of labels",
-            "in words",
-            against_raw(accuracy),
-            all(ours > theirs for ours, theirs in accuracy),
+            above_raw("masks", "accuracy"),
+            above=0,
+            note=margin,
         ),
-        Verdict(
+        joint_verdict(
             "no masks: R² of <w*, z> above raw input's at no number of labels",
-            "in words",
-            against_raw(without_r2),
-            all(ours <= theirs for ours, theirs in without_r2),
+            above_raw("no masks", "r2"),
+            below=0,
+            note=margin,
         ),
-        Verdict(
-            f"no masks: R² of <w*, z> not above raw input's with {raw[-1]['labels']:g} labels",
-            "in words",
-            against_raw(without_r2[-1:]),
-            without_r2[-1][0] <= without_r2[-1][1],
+        joint_verdict(
+            f"no masks: R² of <w*, z> not above raw input's with {sizes.labels[-1]} labels",
+            above_raw("no masks", "r2", sizes.labels[-1:]),
+            below=0,
+            note=margin,
         ),
     ]
 
 
-def rate_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
+def rate_verdicts(rates: Rows) -> list[Verdict]:
     """Whether norms grow in the linear stage as the population says, and as it says with the noise of mini-batches."""
-    population, measured, with_noise = (
-        ", ".join(f"{row[name]:+.4f}" for row in rows) for name in ("population", "measured", "with_noise")
-    )
-    (dense,) = (row for row in rows if row["arm"] == "masks" and row["part"] == "dense")
+    parts = {(row["arm"], row["part"]): row for row in rates}
+    dense = parts["masks", "dense"]
     return [
-        Verdict(
+        joint_verdict(
             "stage I: ||sparse|| and ||dense|| with masks, then without, grow a step as predicted, within 10 %",
-            f"population {population}",
-            f"{measured}; predicted with mini-batches {with_noise}",
-            all(abs(row["measured"] / row["with_noise"] - 1) < 0.1 for row in rows),
+            {
+                f"{arm}, {part}": [
+                    rate / row["with_noise"] for rate in values_of(rates, "measured", arm=arm, part=part)
+                ]
+                for (arm, part), row in parts.items()
+            },
+            above=0.9,
+            below=1.1,
+            paper="population " + ", ".join(f"{row['population']:+.4f}" for row in parts.values()),
+            note="measured over predicted with the noise of mini-batches",
         ),
-        Verdict(
+        mean_verdict(
             "stage I, masks: the dense part does not grow",
-            f"population {dense['population']:+.4f} a step",
-            f"{dense['measured']:+.4f}: the noise of mini-batches lifts it to its floor beside the sparse part",
-            dense["measured"] <= 0,
+            values_of(rates, "measured", arm="masks", part="dense"),
+            below=0,
+            paper=f"population {dense['population']:+.4f} a step",
+            note="the noise of mini-batches lifts it to its floor beside the sparse part",
         ),
     ]
 
@@ -491,7 +362,7 @@ def main(
     *,
     full: bool = False,
     output_dir: str = "runs/reproduce",
-    num_seeds: int = 3,
+    num_seeds: int = 5,
     sizes: Sizes | None = None,
     shorten: float = 1.0,
     num_processes: int | None = None,
@@ -499,53 +370,38 @@ def main(
     """Train every arm on every seed, and write tables, figures and verdicts."""
     usual = Sizes(1024, 64, 512, 1024, (100, 300, 1000, 3000, 6000, 24000)) if full else Sizes()
     sizes = sizes or usual
-    found = Reproduction("wen_li2021", output_dir)
-    stage, start = stage_one_steps(sizes), large_start(sizes)
+    large = sizes.large_start
     arms = [
         Arm("masks", True, SMALL_START, True, 6.0 * shorten),
-        Arm("no masks", False, start, False, 2.0 * shorten),
-        Arm("masks, large start", True, start, True, 4.0 * shorten),
-        Arm("no masks, growing biases", False, start, True, 4.0 * shorten),
+        Arm("no masks", False, large, False, 2.0 * shorten),
+        Arm("masks, large start", True, large, True, 4.0 * shorten),
+        Arm("no masks, growing biases", False, large, True, 4.0 * shorten),
         Arm("no masks, small start", False, SMALL_START, False, 2.0 * shorten),
     ]
-    trials = [(sizes, seed, arm, stage) for seed in range(num_seeds) for arm in arms]
-    runs: Runs = {arm.name: [] for arm in arms}
-    for (_, _, arm, _), run in zip(
-        trials, run_trials(train, trials, num_processes=num_processes), strict=True
-    ):
-        runs[arm.name].append(run)
-    dictionaries = [world_of(sizes, seed, masks=False).dictionary for seed in range(num_seeds)]
-    finals = {
-        name: [final_values(run, dictionary) for run, dictionary in zip(every, dictionaries, strict=True)]
-        for name, every in runs.items()
-    }
-    probes = {name: [run.curve for run in every] for name, every in runs.items()}
-    probes["raw input"] = [probed(sizes, seed, lambda inputs: inputs) for seed in range(num_seeds)]
-    curves = {name: mean_curves(every) for name, every in probes.items()}
-    rates = rate_rows(sizes, arms, runs, stage)
-    found.table("rates", rates)
-    found.table("weights", [{"arm": name} | row for name, rows in finals.items() for row in rows])
-    found.table("downstream", [{"features": name} | row for name, rows in curves.items() for row in rows])
-    looks = [(name, seed, look) for name in runs for seed, run in enumerate(runs[name]) for look in run.looks]
-    found.table("looks", [{"arm": name, "seed": seed} | look for name, seed, look in looks])
-    plot_stages(found, sizes, arms, runs, stage)
-    plot_atoms(found, runs, dictionaries[0])
+    trials = [(sizes, arm, seed) for arm in arms for seed in range(num_seeds)]
+    results = run_trials(train, trials, num_processes=num_processes)
+    looks, curves = ([row for result in results for row in result[part]] for part in (0, 2))
+    for seed in range(num_seeds):
+        curves += probed(sizes, "raw input", seed, lambda inputs: inputs)
+    lengths, rates = {arm.name: arm.num_steps(sizes) for arm in arms}, rate_rows(sizes, arms, looks)
+    finals = [look for look in looks if look["step"] == lengths[look["arm"]]]
+    found = Reproduction("wen_li2021", output_dir)
+    for name, rows in {"rates": rates, "weights": finals, "downstream": curves, "looks": looks}.items():
+        found.table(name, rows)
+    plot_stages(found, sizes, arms, looks)
+    plot_atoms(found, results[0][1], results[num_seeds][1][-1], sizes.world().dictionary)
     plot_downstream(found, sizes, curves)
-    verdicts = [
-        *weight_verdicts(sizes, runs, finals, stage),
-        *downstream_verdicts(sizes, curves),
-        *rate_verdicts(rates),
-    ]
-    found.verdicts(verdicts)
-    return verdicts
+    return found.verdicts(
+        [
+            *weight_verdicts(sizes, looks, finals),
+            *downstream_verdicts(sizes, curves),
+            *rate_verdicts(rates),
+        ]
+    )
 
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    run_script(
+        main, full="twice the atoms and inputs; about twenty minutes", num_seeds="trainings of every arm"
     )
-    parser.add_argument("--full", action="store_true", help="twice the atoms and inputs; about eight minutes")
-    parser.add_argument("--output-dir", default="runs/reproduce")
-    arguments = parser.parse_args()
-    main(full=arguments.full, output_dir=arguments.output_dir)
