@@ -30,6 +30,7 @@ from lightning_ssl_theory.report import (
     joint_verdict,
     mean_verdict,
     paired_differences,
+    plot_lucky_node,
     plot_means,
     quiet_trainer,
     run_script,
@@ -45,10 +46,17 @@ GROUP_SIZES, LOWEST_POLARITIES = (2, 5, 10), (0.7, 0.8, 0.9)
 # Gain of NC at levels 2 to 5 after 500 steps with the network, loss and first weights of the authors' code on 120 trees
 # sampled by the same law, measured by us: mean and standard error. `benchmarks/latent_tree_gain.py` compares ours with
 # a network like theirs on the same trees.
-NUM_TREES, REFERENCE = 120, ((0.0060, 0.0004), (0.0285, 0.0012), (0.0605, 0.0030), (0.0882, 0.0049))
-KEPT = 0.9  # of the reference's gain
+KEPT, GAINS = 0.9, ((0.0060, 0.0004), (0.0285, 0.0012), (0.0605, 0.0030), (0.0882, 0.0049))
+REFERENCE = [
+    SeedMean(KEPT * mean, KEPT * error, 119, 120) for mean, error in GAINS
+]  # nine tenths count as much
+THEOREM_6 = (
+    ("the children's covariance over roots has rank one", "leading_share", {"above": 0.95}),
+    ("its direction is a_mu", "cosine_with_a", {"above": 0.99}),
+    ("its size is rho_0mu^2 |a_mu|^2", "error_of_size", {"below": 0.1}),
+)
 COMPARED = ("ratio (reference)", "InfoNCE")  # losses
-MOMENTS, COLOURS = ("before", "after"), ("#8d939c", "#2f6db5")
+MOMENTS = ("before", "after")
 
 
 class RatioLoss(nn.Module):
@@ -76,34 +84,25 @@ class Setting(NamedTuple):
     depth: int = 5
 
     def rows(self, **where: Any) -> dict[str, Any]:
-        """Which rows of the table are meant."""
         return self._asdict() | where
 
 
 BASE = Setting()
-Looks = list[dict[str, Any]]  # a look has a LatentLevel for each level
-Rows = list[dict[str, Any]]
+Rows = list[dict[str, Any]]  # also looks, which have a LatentLevel for each level
 
 
 # %%
 def sweeps() -> dict[str, Sequence[float]]:
-    """What is varied beside the loss."""
     return {"group_size": GROUP_SIZES, "lowest_polarity": LOWEST_POLARITIES}
 
 
 def tree_data(setting: Setting, seed: int) -> LatentTreeDataModule:
     """A tree with its own polarities for each seed."""
-    return LatentTreeDataModule(
-        setting.depth,
-        polarity=(setting.lowest_polarity, 1.0),
-        batch_size=BATCH,
-        num_samples=STEPS_PER_EPOCH * BATCH,
-        num_val_samples=NUM_VALIDATION,
-        seed=seed,
-    )
+    sizes = {"num_samples": STEPS_PER_EPOCH * BATCH, "num_val_samples": NUM_VALIDATION, "batch_size": BATCH}
+    return LatentTreeDataModule(setting.depth, polarity=(setting.lowest_polarity, 1.0), seed=seed, **sizes)
 
 
-def train(setting: Setting, seed: int, num_epochs: int, look_every: int) -> Looks:
+def train(setting: Setting, seed: int, num_epochs: int, look_every: int) -> Rows:
     """Looks before training, every so many epochs, and after it."""
     data = tree_data(setting, seed)
     with seeded(seed):
@@ -112,63 +111,46 @@ def train(setting: Setting, seed: int, num_epochs: int, look_every: int) -> Look
     module = ContrastiveSSL(network, nn.Identity(), LOSSES[setting.loss], optimizer=optimizer)
     monitor = LatentTreeMonitor(strict=True)
     history = History(lambda *_: dict(monitor.levels))
-    trainer = quiet_trainer(
-        monitor, history, max_epochs=num_epochs, check_val_every_n_epoch=look_every, num_sanity_val_steps=0
-    )
+    trainer = quiet_trainer(monitor, history, max_epochs=num_epochs, check_val_every_n_epoch=look_every)
     trainer.validate(module, datamodule=data, verbose=False)
     trainer.fit(module, datamodule=data)
     return history.looks
 
 
-def rows_of(setting: Setting, seed: int, looks: Looks) -> Rows:
+def rows_of(setting: Setting, seed: int, looks: Rows) -> Rows:
     """One row a level, before training and after it."""
-    polarities = tree_data(setting, seed).polarities
-    return [
-        setting.rows(seed=seed, moment=moment) | row
-        for moment, look in zip(MOMENTS, (looks[0], looks[-1]), strict=True)
-        for row in latent_tree_rows(look, polarities)
-    ]
-
-
-def before_and_after(rows: Rows, quantity: str, **where: Any) -> list[list[float]]:
-    """Mean over the levels that are meant, for each seed."""
-    return [seed_values(rows, quantity, **BASE.rows(moment=moment) | where) for moment in MOMENTS]
+    polarities, ends = tree_data(setting, seed).polarities, zip(MOMENTS, (looks[0], looks[-1]), strict=True)
+    tables = ((moment, latent_tree_rows(look, polarities)) for moment, look in ends)
+    return [setting.rows(seed=seed, moment=moment) | row for moment, table in tables for row in table]
 
 
 def gains(rows: Rows, quantity: str, **where: Any) -> list[float]:
     """What training adds, for each seed."""
-    return paired_differences(*before_and_after(rows, quantity, **where))
+    before, after = (seed_values(rows, quantity, **BASE.rows(moment=moment, **where)) for moment in MOMENTS)
+    return paired_differences(before, after)
 
 
 # %%
-def draw_correlations(found: Reproduction, rows: Rows) -> None:
-    """NC before and after: by level for two losses, and at the root over |N_mu| and polarity."""
+def draw(found: Reproduction, rows: Rows, looks: Rows) -> None:
+    """NC by level for two losses, and at the root over |N_mu| and polarity; the neurons of the root in one run."""
     panels = [(loss, "level", range(1, BASE.depth + 1), {"loss": loss}) for loss in COMPARED]
     panels += [("The root", name, places, {"level": BASE.depth}) for name, places in sweeps().items()]
     with found.figure("correlation", num_rows=2, num_columns=2) as axes:
         for axis, (title, name, places, where) in zip(axes, panels, strict=True):
-            pairs = [before_and_after(rows, "nc", **where | {name: place}) for place in places]
-            for values, moment, colour in zip(zip(*pairs, strict=True), MOMENTS, COLOURS, strict=True):
+            for moment, colour in zip(MOMENTS, ("#8d939c", "#2f6db5"), strict=True):
+                wheres = [BASE.rows(moment=moment, **where, **{name: place}) for place in places]
+                values = [seed_values(rows, "nc", **one) for one in wheres]
                 plot_means(axis, places, values, label=moment, color=colour)
             axis.set(title=title, xlabel=name.replace("_", " "), ylabel="NC", xticks=places)
             axis.legend()
-
-
-def draw_training(found: Reproduction, looks: Looks) -> None:
-    """One run over time: correlation by level, and the neurons of the root."""
-    steps = [STEPS_PER_EPOCH * epoch for epoch in range(len(looks))]
-    with found.figure("training", num_columns=2) as (left, right):
-        for number, name in enumerate(looks[0], start=1):
-            levels = [look[name] for look in looks]
-            left.plot(steps, [one.normalized_correlation.mean() for one in levels], label=f"level {number}")
-        lucky = int(levels[0].lucky_node)  # of the last level, the root
-        for node, values in enumerate(torch.cat([one.alignment for one in levels]).T):
-            style = {"color": "#d9741f", "linewidth": 2.4, "zorder": 3, "label": "lucky node"}
-            right.plot(steps, values, **(style if node == lucky else {"color": "#b9bec6"}))
-        left.set(title="Correlation with the latents", xlabel="step", ylabel="NC")
-        right.set(title="Neurons of the root", xlabel="step", ylabel="selectivity w · a")
-        left.legend()
-        right.legend()
+    root = [list(look.values())[-1] for look in looks]
+    steps, alignments = (
+        range(0, STEPS_PER_EPOCH * len(looks), STEPS_PER_EPOCH),
+        [one.alignment for one in root],
+    )
+    with found.figure("training") as (axis,):
+        plot_lucky_node(axis, steps, torch.cat(alignments), int(root[0].lucky_node))
+        axis.set_title("Neurons of the root")
 
 
 # %%
@@ -176,11 +158,6 @@ def judge(rows: Rows) -> list[Verdict]:
     """The claims, with what was measured here."""
     levels = range(1, BASE.depth + 1)
     growth = {n: gains(rows, "log_operator_norm", level=n) for n in levels}
-    theorem = {
-        "the children's covariance over roots has rank one": ("leading_share", {"above": 0.95}),
-        "its direction is a_mu": ("cosine_with_a", {"above": 0.99}),
-        "its size is rho_0mu^2 |a_mu|^2": ("error_of_size", {"below": 0.1}),
-    }
     exactly = f"exactly; here from {NUM_VALIDATION} samples, before and after training"
     return [
         *(gain_verdict(rows, loss) for loss in COMPARED),
@@ -189,7 +166,7 @@ def judge(rows: Rows) -> list[Verdict]:
         lucky_verdict(rows, "alignment", "keeps the largest w.a"),
         *(
             identity_verdict(f"Thm 6: {claim}", values_of(rows, key, **BASE.rows()), paper=exactly, **bound)
-            for claim, (key, bound) in theorem.items()
+            for claim, key, bound in THEOREM_6
         ),
         increase_verdict(
             "NC rises less at lower levels", {f"level {n}": gains(rows, "nc", level=n) for n in levels}
@@ -205,16 +182,14 @@ def judge(rows: Rows) -> list[Verdict]:
 
 
 def gain_verdict(rows: Rows, loss: str) -> Verdict:
-    """Whether NC rises at each level as much as with the authors' code, within a tenth."""
-    parts = {}
-    for level, (mean, error) in enumerate(REFERENCE, start=2):
-        goal = SeedMean(KEPT * mean, KEPT * error, NUM_TREES - 1, NUM_TREES)
-        parts[f"level {level}"] = seed_mean(gains(rows, "nc", level=level, loss=loss)).minus(goal)
+    """Whether NC rises at each level as much as with the authors' code."""
+    ours = [seed_mean(gains(rows, "nc", level=level, loss=loss)) for level in range(2, BASE.depth + 1)]
+    pairs = enumerate(zip(ours, REFERENCE, strict=True), start=2)
     return joint_verdict(
         f"{loss} loss: NC rises at levels 2 to 5 as with the authors' code, or more",
-        parts,
+        {f"level {level}": mean.minus(goal) for level, (mean, goal) in pairs},
         above=0,
-        paper="authors' code, 500 steps: " + ", ".join(f"{mean:+.4f}" for mean, _ in REFERENCE),
+        paper="authors' code, 500 steps: " + ", ".join(f"{mean:+.4f}" for mean, _ in GAINS),
         note=f"gain less {KEPT:.0%} of theirs",
     )
 
@@ -224,24 +199,19 @@ def growth_verdict(rows: Rows, name: str, places: Sequence[float]) -> Verdict:
     where = BASE.rows(moment="after", level=range(2, BASE.depth + 1))
     after = {str(place): seed_values(rows, "nc", **where | {name: place}) for place in places}
     return increase_verdict(
-        f"NC after training grows with the {name.replace('_', ' ')}, levels 2 to 5", after
+        f"NC after training grows with the {name.replace('_', ' ')}, at levels 2 to 5", after
     )
 
 
 def lucky_verdict(rows: Rows, quantity: str, what: str) -> Verdict:
     """Whether the lucky nodes win where NC moves most: at level 3 and above."""
-    won, known = (
-        before_and_after(rows, name, level=range(3, BASE.depth + 1))
-        for name in (f"lucky_with_largest_{quantity}", "lucky")
-    )
-    untrained, trained = (
-        [w / k for w, k in zip(*pair, strict=True) if k] for pair in zip(won, known, strict=True)
-    )
+    where = BASE.rows(moment="after", level=range(3, BASE.depth + 1))
+    won, known = (seed_values(rows, name, **where) for name in (f"lucky_with_largest_{quantity}", "lucky"))
     return mean_verdict(
         f"The lucky node of the start usually {what} at the end: levels 3 and above",
-        trained,
+        [w / k for w, k in zip(won, known, strict=True) if k],
         above=0.5,
-        note=f"share of latents; untrained {seed_mean(untrained).value:.2f}, chance {1 / BASE.group_size:.2f}",
+        note=f"share of latents, chance {1 / BASE.group_size:.2f}",
     )
 
 
@@ -250,10 +220,9 @@ def settings(full: bool, num_seeds: int) -> dict[Setting, int]:
     """Numbers of seeds: all where a verdict needs them, a third elsewhere."""
     many = [BASE._replace(loss=loss) for loss in COMPARED]
     many += [BASE._replace(**{name: place}) for name, places in sweeps().items() for place in places]
-    few = [BASE._replace(loss=loss) for loss in LOSSES] + [BASE._replace(depth=3)]
+    few = [BASE._replace(loss=loss) for loss in LOSSES] + [BASE._replace(depth=n) for n in (3, 7)[: 1 + full]]
     if full:
         few += [Setting(lowest_polarity=low, group_size=n) for low in LOWEST_POLARITIES for n in GROUP_SIZES]
-        few += [BASE._replace(depth=7)]
     return dict.fromkeys(few, max(2, num_seeds // 3)) | dict.fromkeys(many, num_seeds)
 
 
@@ -267,24 +236,16 @@ def main(
 ) -> list[Verdict]:
     """Train in all settings, and write tables, figures and verdicts."""
     num_epochs = num_epochs or (40 if full else 10)
-    trials = [
-        (one, seed, num_epochs, num_epochs)
-        for one, n in settings(full, num_seeds).items()
-        for seed in range(n)
-    ]
-    *runs, history = run_trials(train, [*trials, (BASE, 0, num_epochs, 1)], num_processes=num_processes)
-    rows = [row for trial, looks in zip(trials, runs, strict=True) for row in rows_of(*trial[:2], looks)]
+    pairs = [(one, seed) for one, count in settings(full, num_seeds).items() for seed in range(count)]
+    trials = [*((*pair, num_epochs, num_epochs) for pair in pairs), (BASE, 0, num_epochs, 1)]
+    *runs, history = run_trials(train, trials, num_processes=num_processes)
+    rows = [row for pair, looks in zip(pairs, runs, strict=True) for row in rows_of(*pair, looks)]
     found = Reproduction("tian2020_latent_tree", output_dir)
     found.table("levels", rows)
-    draw_correlations(found, rows)
-    draw_training(found, history)
+    draw(found, rows, history)
     return found.verdicts(judge(rows))
 
 
 # %%
 if __name__ == "__main__":
-    run_script(
-        main,
-        full="2000 steps, depth 7, every size at every polarity",
-        num_seeds="a third of them for less important rows",
-    )
+    run_script(main, full="longer, deeper, all sizes and polarities", num_seeds="of the main settings")

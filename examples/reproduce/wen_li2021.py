@@ -37,7 +37,8 @@ from lightning_ssl_theory.report import (
     joint_verdict,
     mean_verdict,
     paired_differences,
-    plot_means,
+    plot_atoms,
+    plot_label_curves,
     plot_seeds,
     quiet_trainer,
     run_script,
@@ -46,6 +47,7 @@ from lightning_ssl_theory.report import (
 )
 
 RATE, DECAY, LOOK_EVERY, NUM_TASKS, SMALL_START = 2.0, 1e-3, 5, 8, 1e-5
+ATOM_TITLES = ("masks, end of stage I", "masks, in stage II", "masks, end", "no masks, end")
 DASHES: dict[str, Any] = {"color": "black", "ls": (0, (4, 3)), "lw": 1.2}
 
 Rows = list[dict[str, Any]]
@@ -64,6 +66,11 @@ class Sizes(NamedTuple):
     def world(self, seed: int = 0, *, masks: bool = False) -> SparseCodingDataModule:
         """Samples with the theorem's probability and noise."""
         return SparseCodingDataModule(*self[:2], masks=masks, batch_size=self.batch_size, seed=seed)
+
+    @property
+    def noise(self) -> dict[str, float]:
+        """What the best predictions from a sample depend on."""
+        return {key: self.world().law[key] for key in ("probability", "noise_std")}
 
     @property
     def stage(self) -> int:
@@ -201,42 +208,18 @@ def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], looks: R
             axes.axvline(sizes.stage, color="#8d939c", lw=0.8)
 
 
-def plot_atoms(found: Reproduction, masks: list[Tensor], without: Tensor, dictionary: Tensor) -> None:
-    """How much of each neuron lies on each atom, at the end of every stage."""
-    titles = ("masks, end of stage I", "masks, in stage II", "masks, end", "no masks, end")
-    with found.figure("atoms", num_columns=4) as axes:
-        for axis, title, weight in zip(axes, titles, (*masks, without), strict=True):
-            cosines = (weight @ dictionary).abs() / weight.norm(dim=1, keepdim=True)
-            image = axis.imshow(
-                cosines[cosines.argmax(1).argsort()], aspect="auto", cmap="Blues", vmin=0, vmax=1
-            )
-            axis.set(title=title, xlabel="atom")
-            axis.grid(False)
-        axes[0].set_ylabel("neuron, sorted by its leading atom")
-        axes[-1].figure.colorbar(image, ax=axes[-1], label="|cosine|")
-
-
 def plot_downstream(found: Reproduction, sizes: Sizes, curves: Rows) -> None:
     """R^2 and accuracy over the number of labels."""
-    law = {key: sizes.world().law[key] for key in ("probability", "noise_std")}
     caps = {
-        "Bayes": bayes_r2(**law),
-        "best soft threshold": best_soft_threshold(**law)[1],
-        "best linear": linear_r2(**law),
+        "Bayes": bayes_r2(**sizes.noise),
+        "best soft threshold": best_soft_threshold(**sizes.noise)[1],
+        "best linear": linear_r2(**sizes.noise),
     }
     with found.figure("downstream", num_columns=2) as (left, right):
-        for axes, key, limits in ((left, "r2", (0, 1)), (right, "accuracy", (0.5, 1))):
-            for name in dict.fromkeys(row["features"] for row in curves):
-                values = [values_of(curves, key, features=name, labels=count) for count in sizes.labels]
-                plot_means(axes, sizes.labels, values, label=name, **(DASHES if name == "raw input" else {}))
-            axes.set(xlabel="labels", xscale="log", ylim=limits)
-            axes.set_xticks(sizes.labels, map(str, sizes.labels))
-            axes.minorticks_off()
-        for name, cap in caps.items():
-            left.axhline(cap, color="#8d939c", lw=0.8, zorder=0)
-            left.annotate(name, (sizes.labels[0], cap), va="bottom", fontsize=8, color="#5d636d")
-        left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²")
-        right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy")
+        plot_label_curves(left, curves, "r2", caps=caps)
+        plot_label_curves(right, curves, "accuracy")
+        left.set(title="regression onto ⟨w*, z⟩", ylabel="held-out R²", ylim=(0, 1))
+        right.set(title="sign of ⟨w*, z⟩", ylabel="held-out accuracy", ylim=(0.5, 1))
         right.figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
@@ -248,7 +231,7 @@ def weight_verdicts(sizes: Sizes, looks: Rows, finals: Rows) -> list[Verdict]:
     limit = f"in words; false beyond {largest_dense_growth(**law):.2g}-fold growth"
     small, biased, large = "no masks, small start", "no masks, growing biases", "masks, large start"
     claims = [
-        ("masks: mean sparse share of ||w||² > 0.9", "masks", "sparse_share", 0.9),
+        ("masks: sparse share of ||W||² > 0.9", "masks", "sparse_share", 0.9),
         ("masks: > 70 % of active neurons are singletons", "masks", "active_singleton_share", 0.7),
         ("masks: > 95 % of the atoms lead some neuron", "masks", "covered_share", 0.95),
         ("no masks: dense share > 0.7", "no masks", "dense_share", 0.7),
@@ -284,47 +267,30 @@ def weight_verdicts(sizes: Sizes, looks: Rows, finals: Rows) -> list[Verdict]:
 
 
 def downstream_verdicts(sizes: Sizes, curves: Rows) -> list[Verdict]:
-    """What the probes say."""
-    law = {key: sizes.world().law[key] for key in ("probability", "noise_std")}
-    soft, many = best_soft_threshold(**law)[1], [n for n in sizes.labels if n >= 6000] or sizes.labels[-1:]
+    """What the probes say, at every number of labels together."""
+    soft, last = best_soft_threshold(**sizes.noise)[1], sizes.labels[-1]
+    many = [count for count in sizes.labels if count >= 6000] or [last]
 
     def scores(features: str, key: str, counts: Sequence[int]) -> dict[str, list[float]]:
         return {f"{n} labels": values_of(curves, key, features=features, labels=n) for n in counts}
 
-    def above_raw(features: str, key: str, counts: Sequence[int] = sizes.labels) -> dict[str, list[float]]:
+    def above_raw(claim: str, features: str, key: str, counts: Sequence[int], **bound: float) -> Verdict:
         raw, ours = (scores(name, key, counts) for name in ("raw input", features))
-        return {name: paired_differences(raw[name], ours[name]) for name in raw}
+        margins = {name: paired_differences(raw[name], ours[name]) for name in raw}
+        return joint_verdict(claim, margins, note="difference to raw input's", **bound)
 
-    least, margin = 0.9 * soft, "difference to raw input's"
+    every, r2, accuracy = sizes.labels, "R² of <w*, z>", "accuracy of sign<w*, z>"
+    best = f"masks: {r2} > 90 % of the best soft threshold's {soft:.3f} from 6000 labels"
+    at_every = "above raw input's at every number of labels"
     return [
-        joint_verdict(
-            f"masks: R² of <w*, z> > 90 % of the best soft threshold's {soft:.3f} from 6000 labels",
-            scores("masks", "r2", many),
-            above=least,
+        joint_verdict(best, scores("masks", "r2", many), above=0.9 * soft),
+        above_raw(f"masks: {r2} {at_every}", "masks", "r2", every, above=0),
+        above_raw(f"masks: {accuracy} {at_every}", "masks", "accuracy", every, above=0),
+        above_raw(
+            f"no masks: {r2} above raw input's at no number of labels", "no masks", "r2", every, below=0
         ),
-        joint_verdict(
-            "masks: R² of <w*, z> above raw input's at every number of labels",
-            above_raw("masks", "r2"),
-            above=0,
-            note=margin,
-        ),
-        joint_verdict(
-            "masks: accuracy of sign<w*, z> above raw input's at every number of labels",
-            above_raw("masks", "accuracy"),
-            above=0,
-            note=margin,
-        ),
-        joint_verdict(
-            "no masks: R² of <w*, z> above raw input's at no number of labels",
-            above_raw("no masks", "r2"),
-            below=0,
-            note=margin,
-        ),
-        joint_verdict(
-            f"no masks: R² of <w*, z> not above raw input's with {sizes.labels[-1]} labels",
-            above_raw("no masks", "r2", sizes.labels[-1:]),
-            below=0,
-            note=margin,
+        above_raw(
+            f"no masks: {r2} not above raw input's with {last} labels", "no masks", "r2", [last], below=0
         ),
     ]
 
@@ -389,15 +355,12 @@ def main(
     for name, rows in {"rates": rates, "weights": finals, "downstream": curves, "looks": looks}.items():
         found.table(name, rows)
     plot_stages(found, sizes, arms, looks)
-    plot_atoms(found, results[0][1], results[num_seeds][1][-1], sizes.world().dictionary)
+    weights = dict(zip(ATOM_TITLES, [*results[0][1], results[num_seeds][1][-1]], strict=True))
+    with found.figure("atoms", num_columns=len(weights)) as axes:
+        plot_atoms(axes, weights, sizes.world().dictionary)
     plot_downstream(found, sizes, curves)
-    return found.verdicts(
-        [
-            *weight_verdicts(sizes, looks, finals),
-            *downstream_verdicts(sizes, curves),
-            *rate_verdicts(rates),
-        ]
-    )
+    verdicts = weight_verdicts(sizes, looks, finals) + downstream_verdicts(sizes, curves)
+    return found.verdicts(verdicts + rate_verdicts(rates))
 
 
 # %%

@@ -21,6 +21,7 @@ from lightning_ssl_theory.report.verdicts import (
     mean_verdict,
     missing_verdict,
 )
+from lightning_ssl_theory.report.world_figures import plot_atoms, plot_label_curves, plot_lucky_node
 from lightning_ssl_theory.report.write import write_report
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ __all__ = [
     "mean_verdict",
     "missing_verdict",
     "paired_differences",
+    "plot_atoms",
+    "plot_label_curves",
+    "plot_lucky_node",
     "plot_means",
     "plot_seeds",
     "quiet_trainer",

@@ -32,7 +32,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
-    """A Lightning trainer on the CPU that logs, saves and prints nothing.
+    """A Lightning trainer on the CPU that logs, saves and prints nothing, and validates only where it was asked to.
 
     Args:
         *callbacks: Callbacks.
@@ -48,7 +48,7 @@ def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **options,
+        **{"num_sanity_val_steps": 0} | options,
     )
 
 
