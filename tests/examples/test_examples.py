@@ -70,51 +70,63 @@ def test_simclr_images(tmp_path):
     assert (tmp_path / "simclr_image_folder" / "report.html").is_file()
 
 
+def verdicts_of(name, folder, **settings):
+    """Every script leaves a verdict for each claim, its tables and its figures."""
+    verdicts = load(f"reproduce/{name}").main(output_dir=str(folder), num_processes=1, **settings)
+    written = {path.name for path in (folder / name).iterdir()}
+    assert "verdicts.csv" in written
+    assert any(file.endswith(".png") for file in written)
+    return {verdict.claim: verdict for verdict in verdicts}
+
+
+def holds_of(name, folder, **settings):
+    return {claim: verdict.holds for claim, verdict in verdicts_of(name, folder, **settings).items()}
+
+
 def test_wen_li2021(tmp_path):
     module = load("reproduce/wen_li2021")
     sizes = module.Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
-    verdicts = module.main(sizes=sizes, num_seeds=1, shorten=0.6, num_processes=1, output_dir=str(tmp_path))
+    verdicts = module.main(sizes=sizes, num_seeds=2, shorten=0.6, num_processes=1, output_dir=str(tmp_path))
     assert len(verdicts) == 16
-    assert [v.holds for v in verdicts if v.claim == "no masks: dense share >= 0.7"] == [True]
+    found = {verdict.claim: verdict for verdict in verdicts}
+    assert found["no masks: dense share > 0.7"].value > 0.7
+    assert {verdict.word for verdict in verdicts} == {"undecided (2 seeds)"}
     written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
     assert written == {"stages", "atoms", "downstream", "rates", "weights", "looks", "verdicts"}
 
 
-def verdicts_of(name, folder, **settings):
-    """Every script leaves a verdict for each claim, its tables and its figures."""
-    verdicts = load(f"reproduce/{name}").main(output_dir=str(folder), **settings)
-    written = {path.name for path in (folder / name).iterdir()}
-    assert "verdicts.csv" in written
-    assert any(file.endswith(".png") for file in written)
-    return {verdict.claim: verdict.holds for verdict in verdicts}
-
-
 def test_esser2023_fig1(tmp_path):
-    holds = verdicts_of("esser2023_fig1", tmp_path, seeds=1, steps=25)
+    holds = holds_of("esser2023_fig1", tmp_path, seeds=5, steps=25)
     assert len(holds) == 7
     assert holds["no constraint: two outputs collapse to one direction"]
 
 
 def test_esser2023_fig2(tmp_path):
-    holds = verdicts_of("esser2023_fig2", tmp_path, widths=[64, 128, 256], seeds=1, start_seeds=3)
-    assert len(holds) == 9
-    assert holds["tanh at initialisation, absolute: h^-1.5"]
+    settings = {"widths": [64, 128, 256], "seeds": 1, "start_seeds": 5}
+    verdicts = verdicts_of("esser2023_fig2", tmp_path, **settings)
+    assert len(verdicts) == 9
+    assert verdicts["tanh at initialisation, absolute: h^-1.5"].value < -1
+    assert verdicts["relu after training: the distance falls with h"].word == "undecided (1 seed)"
 
 
 def test_esser2023_fig3(tmp_path):
-    holds = verdicts_of("esser2023_fig3", tmp_path, seeds=1, steps=100, widths=(10,))
+    holds = holds_of("esser2023_fig3", tmp_path, seeds=5, steps=100, widths=(10,))
     assert holds["Grassmann steps follow the Grassmann ODE"]
 
 
 def test_esser2023_fig4(tmp_path):
-    settings = {"data_dir": str(tmp_path), "widths": (800, 1000), "repeats": 1}
-    holds = verdicts_of("esser2023_fig4", tmp_path, **settings)
-    assert holds["a step of the ODE is faster"]
-    assert holds["linear SVM: trained network and ODE coincide (1 point on average)"] is None  # no MNIST here
+    settings = {"data_dir": str(tmp_path), "num_pairs": 5, "svm_width": 100, "steps": 20}  # no MNIST there
+    verdicts = verdicts_of("esser2023_fig4", tmp_path, **settings)
+    assert (
+        "scikit-learn's digits"
+        in verdicts["linear SVM: trained network and ODE coincide (1 point on average)"].note
+    )
+    time = verdicts["a step of training grows with h, one of the ODE does not"]
+    assert time.word == "undecided (see benchmarks/flows.py)"
 
 
 def test_esser2023_beyond(tmp_path):
-    holds = verdicts_of("esser2023_beyond", tmp_path, seeds=1, counts=[20, 40])
+    holds = holds_of("esser2023_beyond", tmp_path, seeds=5, counts=[20, 40])
     assert holds["plain, polar: follows the Stiefel flow, at first order"]
     assert holds["plain, QR: the path depends on the basis of the inputs"]
 
@@ -132,10 +144,10 @@ def test_tian2020_latent_tree(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOSSES", dict(list(module.LOSSES.items())[:2]))
     verdicts = module.main(output_dir=str(tmp_path), num_seeds=2, num_epochs=1, num_processes=1)
     holds = {one.claim: one.holds for one in verdicts}
-    assert len(holds) == 13
+    assert len(holds) == 11
     assert holds["Thm 6: its direction is a_mu"]
     files = {path.name for path in (tmp_path / "tian2020_latent_tree").iterdir()}
-    assert {"correlation.png", "training.png", "lucky_nodes.csv", "theorem_6.csv", "verdicts.csv"} <= files
+    assert {"correlation.png", "training.png", "levels.csv", "verdicts.csv"} == files
 
 
 def test_tian2020_losses(tmp_path, monkeypatch):
@@ -146,3 +158,12 @@ def test_tian2020_losses(tmp_path, monkeypatch):
     assert len(holds) == 5
     assert holds["A term of weight beta adds 2 beta OP^aug w to it: L_simp at beta 0.5"]
     assert holds["Thm 3: the operator gives the gradient of L_simp"]
+
+
+def test_scripts_are_short_and_time_nothing():
+    """A script reads like the claims of its paper; what several share stands in `report`."""
+    for path in sorted((EXAMPLES / "reproduce").glob("*.py")):
+        text = path.read_text()
+        assert "perf_counter" not in text
+        assert "runpy" not in text
+        assert "argparse" not in text

@@ -42,8 +42,9 @@ def test_files_and_table(tmp_path):
 
 
 def test_where_there_is_no_terminal_lines_are_wide(tmp_path, capsys):
-    Reproduction("fig1", tmp_path).verdicts(VERDICTS)
-    assert max(map(len, capsys.readouterr().out.splitlines()[:-1])) > 100
+    claim = " ".join(["a long claim"] * 20)
+    Reproduction("fig1", tmp_path).verdicts([VERDICTS[0]._replace(claim=claim)])
+    assert max(map(len, capsys.readouterr().out.splitlines()[:-1])) == 110
 
 
 def test_folder_that_cannot_be_written(tmp_path):

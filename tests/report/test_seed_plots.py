@@ -20,5 +20,5 @@ def test_means_and_their_errors():
 def test_one_label_for_all_seeds():
     axes = Figure().subplots()
     plot_seeds(axes, [0, 1], [[1.0, 2.0], [3.0, 4.0]], label="masks", color="C0")
-    assert [line.get_ydata() for line in axes.lines] == [[1.0, 2.0], [3.0, 4.0]]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1.0, 2.0], [3.0, 4.0]]
     assert axes.get_legend_handles_labels()[1] == ["masks"]

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import DataLoader
 
 from lightning_ssl_theory import OrthogonalSSL
 from lightning_ssl_theory.report import History, full_batch_steps, quiet_trainer, seeded
@@ -23,6 +24,10 @@ class Line(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def loader(num_batches):
+    return DataLoader(torch.ones(num_batches, 1), batch_size=1)
 
 
 def test_seeded_draws_leave_the_generator_alone():
@@ -58,12 +63,12 @@ def test_full_batch_steps_are_those_of_a_loop():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_history_looks_at_the_steps_asked_for():
-    module, start = Line(), None
+    module = Line()
     start = module.layer.weight.detach().clone()
     history = History(
         lambda trainer, module: (trainer.global_step, module.layer.weight.item()), steps={0, 2, 5}
     )
-    quiet_trainer(history, max_steps=5, max_epochs=-1).fit(module, [torch.ones(1, 1)] * 3, [torch.ones(1, 1)])
+    quiet_trainer(history, max_steps=5, max_epochs=-1).fit(module, loader(3), loader(1))
     assert [step for step, _ in history.looks] == [0, 2, 5]
     assert history.looks[0][1] == start.item()
     assert history.looks[-1][1] == module.layer.weight.item()
@@ -73,7 +78,7 @@ def test_history_looks_at_the_steps_asked_for():
 def test_history_looks_at_validations_by_default():
     history = History(lambda trainer, _: trainer.global_step)
     trainer = quiet_trainer(history, max_epochs=2, num_sanity_val_steps=0)
-    module, batches = Line(), [torch.ones(1, 1)] * 3
+    module, batches = Line(), loader(3)
     trainer.validate(module, batches, verbose=False)
     trainer.fit(module, batches, batches)
     assert history.looks == [0, 3, 6]
@@ -81,5 +86,5 @@ def test_history_looks_at_validations_by_default():
 
 def test_quiet_trainer_leaves_no_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    quiet_trainer(max_steps=1).fit(Line(), [torch.ones(1, 1)])
+    quiet_trainer(max_steps=1).fit(Line(), loader(1))
     assert not list(tmp_path.iterdir())

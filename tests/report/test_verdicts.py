@@ -189,7 +189,7 @@ def test_numbers_in_as_many_digits_as_their_error_gives(values, bounds, here, th
 def test_bad_arguments():
     for bounds in ({}, {"above": 1, "below": 1}, {"above": 2, "below": 1}, {"above": math.nan}):
         with pytest.raises(
-            ValueError, match="Expected `above` < `below`, one of them finite, got .*; pass what"
+            ValueError, match=r"Expected `above` < `below`, one of them finite, got .*; pass what"
         ):
             mean_verdict("it", FIVE, **bounds)
     with pytest.raises(ValueError, match="Expected `values` of at least one seed, got none; pass one number"):
