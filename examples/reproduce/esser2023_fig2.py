@@ -112,7 +112,8 @@ def draw(found: Reproduction, start: Rows, training: Rows) -> None:
                 where = {"activation": activation, "h": h}
                 distances = [values_of(training, "relative", step=step, **where) for step in LOOKS]
                 plot_means(axis, LOOKS, distances, label=f"h = {h}")
-            axis.set(yscale="log", xlabel="step", title=f"in training, {activation}, relative")
+            axis.set(xlabel="step", title=f"in training, {activation}, relative")
+            axis.set_yscale("log" if activation == "tanh" else "linear")
         for axis in axes[::2]:
             axis.set_ylabel("distance to the linear network")
             axis.legend()

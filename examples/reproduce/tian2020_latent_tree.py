@@ -126,8 +126,7 @@ def rows_of(setting: Setting, seed: int, looks: Rows) -> Rows:
 
 def gains(rows: Rows, quantity: str, **where: Any) -> list[float]:
     """What training adds, for each seed."""
-    before, after = (seed_values(rows, quantity, **BASE.rows(moment=moment, **where)) for moment in MOMENTS)
-    return paired_differences(before, after)
+    return paired_differences(*(seed_values(rows, quantity, **BASE.rows(moment=m, **where)) for m in MOMENTS))
 
 
 # %%

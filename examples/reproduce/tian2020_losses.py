@@ -148,11 +148,13 @@ def draw(found: Reproduction, results: Results) -> None:
         for axis in (accuracy, traces):
             axis.set_xticks(places, names)
             axis.margins(x=0.2)
-        accuracy.set(title="Linear probe", ylabel="accuracy", ylim=(None, 1.02))
+        accuracy.set(title="Linear probe", ylabel="accuracy", ylim=(None, 1.15))
         traces.set(title="Operators after training", ylabel="trace", yscale="log")
         shares.set(title="InfoNCE with a beta term", xlabel="beta", ylabel="signal share of the trace")
-        for axis in (accuracy, traces, shares):
-            axis.legend(fontsize=8)
+        traces.yaxis.set_major_formatter("{x:g}")
+        traces.yaxis.set_minor_formatter("{x:g}")
+        for axis, place in ((accuracy, "upper left"), (traces, "upper center"), (shares, "lower left")):
+            axis.legend(fontsize=8, loc=place, bbox_to_anchor=(0, 0.12) if axis is shares else None)
 
 
 def judge(results: Results) -> list[Verdict]:

@@ -19,15 +19,7 @@ from torch import Tensor
 
 from lightning_ssl_theory import FeatureDecouplingSSL
 from lightning_ssl_theory.callbacks import BiasSchedule, FeatureNormMonitor
-from lightning_ssl_theory.data import (
-    SparseCodingDataModule,
-    bayes_r2,
-    best_soft_threshold,
-    linear_r2,
-    random_task,
-    task_labels,
-)
-from lightning_ssl_theory.flows import growth_rates, largest_dense_growth, minibatch_floor, stage_one_norms
+from lightning_ssl_theory.data import SparseCodingDataModule, random_task, task_labels
 from lightning_ssl_theory.networks import SymmetrizedReLU
 from lightning_ssl_theory.probes import LabelledFeatures, label_curve
 from lightning_ssl_theory.report import (
@@ -44,6 +36,15 @@ from lightning_ssl_theory.report import (
     run_script,
     run_trials,
     values_of,
+)
+from lightning_ssl_theory.sparse_coding import (
+    bayes_r2,
+    best_soft_threshold,
+    growth_rates,
+    largest_dense_growth,
+    linear_r2,
+    minibatch_floor,
+    stage_one_norms,
 )
 
 RATE, DECAY, LOOK_EVERY, NUM_TASKS, SMALL_START = 2.0, 1e-3, 5, 8, 1e-5
