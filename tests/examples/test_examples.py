@@ -98,11 +98,11 @@ def test_wen_li2021(tmp_path):
 def test_esser2023_fig1(tmp_path):
     holds = holds_of("esser2023_fig1", tmp_path, seeds=5, steps=25)
     assert len(holds) == 7
-    assert holds["no constraint: two outputs collapse to one direction"]
+    assert holds["scaled loss: every initialisation ends at one of two points, +-v_1"]
 
 
 def test_esser2023_fig2(tmp_path):
-    settings = {"widths": [64, 128, 256], "seeds": 1, "start_seeds": 5}
+    settings = {"widths": [64, 128, 256, 512], "seeds": 1, "start_seeds": 5}
     verdicts = verdicts_of("esser2023_fig2", tmp_path, **settings)
     assert len(verdicts) == 9
     assert verdicts["tanh at initialisation, absolute: h^-1.5"].value < -1
