@@ -3,7 +3,7 @@
     python examples/reproduce/tian2020_latent_tree.py [--full]
 
 Trains networks wired like the tree and compares, before and after, the correlation of each latent with the best
-neuron of its group (NC, of pre-activations), the lucky nodes, Theorem 6 and the operators. About five minutes on two
+neuron of its group (NC, of pre-activations), the lucky nodes, Theorem 6 and the operators. About ten minutes on two
 cores, one training on each; --full trains longer, on deeper trees too, and crosses sizes with polarities.
 """
 

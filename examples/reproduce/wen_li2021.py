@@ -5,7 +5,7 @@
 Samples x = M z + xi hold few atoms and much dense noise. One layer of symmetrised ReLUs learns from two views of each,
 with complementary random masks and without; the threshold of each neuron grows by hand after a linear stage. The
 script follows the sparse and dense parts of the weights through all three stages beside what theory predicts without
-training, and fits linear probes of <w*, z> and its sign. Four minutes on two cores; --full doubles all sizes.
+training, and fits linear probes of <w*, z> and its sign. Ten minutes on two cores with other work; --full doubles all sizes.
 """
 
 # %%
@@ -366,6 +366,4 @@ def main(
 
 # %%
 if __name__ == "__main__":
-    run_script(
-        main, full="twice the atoms and inputs; about twenty minutes", num_seeds="trainings of every arm"
-    )
+    run_script(main, full="twice the atoms and inputs", num_seeds="trainings of every arm")

@@ -78,6 +78,13 @@ def test_law_of_the_batches():
     assert (round(usual.probability, 4), round(usual.noise_std**2, 4)) == (0.0388, 0.0582)
 
 
+def test_law_is_what_predictions_take():
+    data = SparseCodingDataModule(12, 5, probability=0.3, noise_std=0.4)
+    assert data.law == {"num_features": 12, "num_atoms": 5, "probability": 0.3, "noise_std": 0.4}
+    with_dictionary = SparseCodingDataModule(dictionary=data.dictionary, probability=0.3, noise_std=0.4)
+    assert with_dictionary.law == data.law
+
+
 def test_own_dictionary():
     world = SparseCodingDataModule(**SMALL, dictionary=torch.eye(20)[:, :5])
     assert next(iter(world.train_dataloader()))["image"].shape == (8, 20)
