@@ -5,7 +5,7 @@
 Samples x = M z + xi hold few atoms and much dense noise. One layer of symmetrised ReLUs learns from two views of each,
 with complementary random masks and without; the threshold of each neuron grows by hand after a linear stage. The
 script follows the sparse and dense parts of the weights through all three stages beside what theory predicts without
-training, and fits linear probes of <w*, z> and its sign. Ten minutes on two cores with other work; --full doubles all sizes.
+training, and fits linear probes of <w*, z> and its sign. Ten minutes on two busy cores; --full doubles all sizes.
 """
 
 # %%
@@ -189,11 +189,16 @@ def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], looks: R
         "firing_rate": "firing rate",
     }
     floor = minibatch_floor(**sizes.world().law, batch_size=sizes.batch_size, learning_rate=RATE)
+    # without masks the linear stage ends where the loss has fallen by a twentieth of what chance gives
+    losses = zip(*(values_of(looks, key, arm=arms[1].name) for key in ("step", "loss")), strict=True)
+    fitted = min(
+        (step for step, loss in losses if loss < 0.95 * math.log(sizes.batch_size)), default=sizes.stage
+    )
     with found.figure("stages", num_rows=2, num_columns=2) as (with_masks, without, ratio, atoms):
-        for axes, arm, share in ((with_masks, arms[0], 1.0), (without, arms[1], 0.8)):
+        for axes, arm, last in ((with_masks, arms[0], sizes.stage), (without, arms[1], fitted)):
             for part, colour in (("sparse", "C0"), ("dense", "C1")):
                 draw_looks(axes, looks, arm.name, f"{part}_norm", part, color=colour)
-            axes.plot(arm.predicted_norms(sizes, int(share * sizes.stage)), **DASHES)
+            axes.plot(arm.predicted_norms(sizes, last), **DASHES)
             axes.plot([], [], label="predicted, linear stage", **DASHES)
             axes.set(title=arm.name, xlabel="step", ylabel="squared norm", yscale="log")
         for index, name in enumerate(ratios):
@@ -203,8 +208,9 @@ def plot_stages(found: Reproduction, sizes: Sizes, arms: Sequence[Arm], looks: R
         for index, (key, label) in enumerate(shares.items()):
             draw_looks(atoms, looks, "masks", key, label, color=f"C{index}")
         atoms.set(title="masks; grey: biases begin to grow", xlabel="step", ylabel="share", ylim=(0, 1.06))
-        for axes in (with_masks, without, ratio, atoms):
+        for axes in (with_masks, without, ratio):
             axes.legend(fontsize=8)
+        atoms.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.18, 0.93))
         for axes in (with_masks, atoms):
             axes.axvline(sizes.stage, color="#8d939c", lw=0.8)
 
