@@ -54,9 +54,9 @@ class CovarianceOperators(Diagnostic):
     memory budget asks for chunks) and the sums of per-sample gradients; what crosses ranks is as many gradients.
 
     Args:
-        layers: Dotted paths, patterns ("backbone.layer4.*") and types (nn.Conv2d) of layers whose weight enters a linear
-            map, a convolution or a normalisation, attention included; every layer whose weight mixes features, and
-            that the output depends on, by default.
+        layers: Dotted paths, patterns ("backbone.layer4.*") and types (nn.Conv2d) of layers whose weight enters a
+            linear map, a convolution or a normalisation, attention included; every layer whose weight mixes features,
+            and that the output depends on, by default.
         output: What to call; or the key or index of what `embed`, where the module has it, else `forward` puts out.
         keep_dropout: Whether dropout stays on, its masks drawn from the look's own generator, the same for the operator
             and for the gradient. A batch with one view then counts as two, whose masks differ.

@@ -34,7 +34,7 @@ class FeatureMetrics:
             self._metrics[name].update(*values)
 
     def compute(self, device: torch.device) -> dict[str, Any]:
-        """What each metric computes over all ranks; a rank without a batch has empty sums, a layer without any is absent."""
+        """Each metric over all ranks; a rank without a batch has empty sums, a layer without any is absent."""
         widths = {name: self._width(name, device) for name in self._names}
         return {name: self._metric(name, width, device).compute() for name, width in widths.items() if width}
 

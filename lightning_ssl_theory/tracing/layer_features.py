@@ -1,8 +1,8 @@
 """Features of named layers: one vector for each sample, whatever the shape of what the layer puts out.
 
 Which axis holds samples and which features is found by trying on a few samples. A change of one sample changes the
-entries of that sample only. And a cotangent of one feature of the layer reaches that feature only in the last linear map
-before it, whose axis of features is known.
+entries of that sample only. And a cotangent of one feature of the layer reaches that feature only in the last linear
+map before it, whose axis of features is known.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,8 +1,9 @@
 r"""Every kind of layer as a linear map of its weight, known by the torch function that the weight enters.
 
-Without its bias, what `F.linear`, a convolution or a normalisation puts out is linear in its weight, with h what it saw,
-of a normalisation the normalised input: `z = kind.apply(W, h)`. The gradient of `<delta, z>` for one sample is a sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the
-patches, hold every per-sample gradient.
+Without its bias, what `F.linear`, a convolution or a normalisation puts out is linear in its weight, with h what it
+saw, of a normalisation the normalised input: `z = kind.apply(W, h)`. The gradient of `<delta, z>` for one sample is a
+sum over output positions `p` of `delta_p` times the patch that `p` sees, so two factors, `delta` and the patches, hold
+every per-sample gradient.
 
 A function of one's own joins by torch's override protocol (`torch.overrides.handle_torch_function`) and an attribute
 `same_map_as` that names the function of torch whose map it is.

@@ -120,5 +120,5 @@ def test_rejects_layers_that_nothing_reaches():
             return self[0](x)
 
     model = Unreached(nn.Linear(2, 2), nn.Bilinear(2, 2, 2))
-    with pytest.raises(ValueError, match=r"Expected a network that takes the batch, .*; pass `output=`"):
+    with pytest.raises(ValueError, match="Expected the forward pass to reach layer '1', it did not; name layers"):
         layer_features(model, torch.randn(3, 2), ["1"])

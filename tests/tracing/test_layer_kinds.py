@@ -119,7 +119,7 @@ def test_patches_of_a_normalisation_layer_by_hand():
 OTHERS = [
     pytest.param(lambda weight: F.conv3d(torch.ones(1, 1, 2, 2, 2), weight.reshape(1, 1, 1, 2, 2)), id="another-tensor"),
     pytest.param(lambda weight: F.linear(torch.ones(3, 4), weight.flatten()), id="vector"),
-    pytest.param(lambda weight: torch.ones(3, 2) @ weight, id="matmul"),
+    pytest.param(lambda weight: weight @ torch.ones(2, 3), id="matmul-from-the-left"),
     pytest.param(lambda weight: F.embedding(torch.tensor([0]), weight), id="embedding"),
 ]  # fmt: skip
 
