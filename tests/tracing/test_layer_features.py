@@ -120,5 +120,7 @@ def test_rejects_layers_that_nothing_reaches():
             return self[0](x)
 
     model = Unreached(nn.Linear(2, 2), nn.Bilinear(2, 2, 2))
-    with pytest.raises(ValueError, match="Expected the forward pass to reach layer '1', it did not; name layers"):
+    with pytest.raises(
+        ValueError, match="Expected the forward pass to reach layer '1', it did not; name layers"
+    ):
         layer_features(model, torch.randn(3, 2), ["1"])
