@@ -11,6 +11,8 @@ from lightning_ssl_theory.report.filters import Filters
 from lightning_ssl_theory.report.keys import QUANTITIES, Key, Quantity, parse_key
 from lightning_ssl_theory.report.logged_run import Run, Series
 
+ERRORS = {"_error95": 1.0, "_stderr": 2.0}  # the second is what 0.1 logged, half as wide
+
 
 def section_figures(run: Run, name: str) -> list[str]:
     """The figures of one section, in the order of the key table, unknown keys last.
@@ -27,15 +29,13 @@ def section_figures(run: Run, name: str) -> list[str]:
     for quantity, series in _grouped(run.section(name)):
         if quantity is not None and quantity.name == "eigenvalue_<k>":
             figures += _spectra(quantity, series, colours)
-        elif not _is_band(run, quantity):
+        elif not _is_band(run, series[0]):
             figures.append(_curves(run, series, colours))
     return figures
 
 
-def _is_band(run: Run, quantity: Quantity | None) -> bool:
-    if quantity is None or not quantity.name.endswith("_stderr"):
-        return False
-    return bool(run.quantity(quantity.section, quantity.name.removesuffix("_stderr")))
+def _is_band(run: Run, series: Series) -> bool:
+    return any(series.column.removesuffix(error) in run.series for error in ERRORS if series.column.endswith(error))
 
 
 def comparison_figure(series_of_run: dict[str, Series], colours: dict[str, int]) -> str:
@@ -151,13 +151,19 @@ def _rank(quantity: Quantity | None) -> int:
 def _curves(run: Run, series: Sequence[Series], colours: dict[str, int]) -> str:
     lines = []
     for one in sorted(series, key=lambda one: one.key.layer):
-        error = run.series.get(f"{one.column}_stderr")
-        spread = error.values if error and error.steps == one.steps else ()
-        lines.append(Line(one.key.layer, one.steps, one.values, colours[one.key.layer], spread))
+        lines.append(Line(one.key.layer, one.steps, one.values, colours[one.key.layer], _half_widths(run, one)))
     skipped = sum(one.num_skipped for one in series)
     key, num_layers = series[0].key, len(series)
     pattern = series[0].column if num_layers == 1 else f"{key.section}/<layer>/{key.name}"
     return _figure(key, pattern, lines, skipped=skipped)
+
+
+def _half_widths(run: Run, series: Series) -> Sequence[float]:
+    for error, factor in ERRORS.items():
+        found = run.series.get(series.column + error)
+        if found and found.steps == series.steps:
+            return [factor * value for value in found.values]
+    return ()
 
 
 def _spectra(quantity: Quantity, series: Sequence[Series], colours: dict[str, int]) -> list[str]:

@@ -31,7 +31,7 @@ def curve(section: str, name: str, depth: int, t: float) -> float:
         return 3.0 * (1 + 20 * rise / k) * math.exp(-0.5 * k) * 10**-depth
     known = {
         "trace": 20 * 10**-depth * (1 + 5 * rise) + wobble * 10**-depth,
-        "trace_stderr": 2 * 10**-depth,
+        "trace_error95": 4 * 10**-depth,
         "signal_ratio": 0.4 + 0.4 * rise - 0.1 * depth + wobble,
         "growth_rate": 0.5 * 10**-depth * (1 + rise),
         "residual": 0.05 + 0.3 * rise * (0.5 + depth / 3) + wobble,
@@ -73,9 +73,8 @@ def write_run(folder: Path, *, num_looks: int = 40, layers: dict[str, list[str]]
             if "<k>" in quantity.name
             else [quantity.name]
         )
-        for depth, layer in enumerate(
-            layers.get(quantity.section, []) if quantity.section != "train" else [""]
-        ):
+        is_of_layer = len(quantity.pattern.split("/")) == 3
+        for depth, layer in enumerate(layers.get(quantity.section, []) if is_of_layer else [""]):
             for name in names:
                 key = "/".join(part for part in (quantity.section, layer, name) if part)
                 columns[key] = [

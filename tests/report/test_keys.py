@@ -16,7 +16,7 @@ def test_every_pattern_is_found_again(quantity):
     key = parse_key(column.replace("<k>", "3"))
     assert key.quantity is quantity
     assert key.number == (3 if "<k>" in column else None)
-    assert key.layer == {"train": "", "overhead": "LinearProbe"}.get(quantity.section, "backbone.layer1.0")
+    assert key.layer == column.removeprefix(quantity.section).removesuffix(quantity.name).strip("/")
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda quantity: quantity.pattern)
@@ -41,6 +41,11 @@ def test_keys_that_are_not_ours_are_taken_apart_too(column, parts):
     key = parse_key(column)
     assert (key.section, key.layer, key.name) == parts
     assert key.number is None
+
+
+def test_whole_networks_have_keys_of_two_parts():
+    share = parse_key("covariance/weight_share")
+    assert (share.layer, share.quantity.title) == ("", "Weights in the look")
 
 
 def test_markdown_has_a_row_for_every_quantity():

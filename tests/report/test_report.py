@@ -52,7 +52,7 @@ def full_run(tmp_path):
 def test_full_run_shows_every_quantity_with_its_reading(full_run):
     html = render_report(read_run(full_run))
     check_page(html)
-    drawn = [q for q in QUANTITIES if q.section != "overhead" and not q.name.endswith("_stderr")]
+    drawn = [q for q in QUANTITIES if q.section != "overhead" and not q.name.endswith("_error95")]
     for quantity in drawn:
         number = str(NUMBERS.get(quantity.name, [0])[0])
         assert escape(quantity.reading if number == "1" else quantity.reading.replace("<k>", number)) in html
@@ -134,3 +134,14 @@ def test_page_fits_a_phone(full_run, tmp_path):
     command = ["/usr/bin/chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
     dump = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60)
     assert int(re.findall(r"<title>(\d+)", dump.stdout)[0]) <= 500
+
+
+def test_errors_are_bands_by_their_name_and_by_that_of_0_1(tmp_path):
+    trace, pages = {"covariance/net/trace": [4.0, 8.0]}, []
+    for name, half in (("error95", 1.0), ("stderr", 0.5)):
+        write_rows(tmp_path / name, trace | {f"covariance/net/trace_{name}": [half, half]}, [0, 10])
+        pages.append(render_report(read_run(tmp_path / name)))
+    bands = [re.findall(r'<polygon[^>]*points="([^"]*)"', page) for page in pages]
+    assert bands[0] == bands[1]
+    assert len(bands[0]) == 1
+    assert not any("trace_" in page.split("<script>")[0] for page in pages)
