@@ -1,10 +1,12 @@
 """The order and the augmentations of a training epoch as functions of a seed and the epoch's number.
 
-Lightning tells the sampler the number of every epoch, so a run resumed at the start of an epoch sees the data
-of the uninterrupted one, whatever else drew from torch's generators, and with any number of loader processes.
+Lightning tells the sampler the number of every epoch, and keeps the loader's place in it in every checkpoint, so a
+resumed run sees the data of the uninterrupted one, whatever else drew from torch's generators, and with any number
+of loader processes.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -65,19 +67,25 @@ class EpochSampler(DistributedSampler):
         num_replicas: number of processes W >= 1.
         rank: this process, 0 <= rank < W.
         seed: any non-negative integer, equal on all processes.
+
+    Attributes:
+        num_skipped: number of samples of this process that the next pass leaves out at its start.
     """
 
     def __init__(self, dataset: EpochDataset, *, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
         self._views = dataset
         self._is_used = False
+        self.num_skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass, here and in the dataset.
+        """Set the epoch of the next pass, here and in the dataset; another epoch starts at its first sample.
 
         Args:
             epoch: number of the epoch, >= 0.
         """
+        if epoch != self.epoch:
+            self.num_skipped = 0
         super().set_epoch(epoch)
         self._views.set_epoch(epoch)
         self._is_used = False
@@ -86,7 +94,42 @@ class EpochSampler(DistributedSampler):
         if self._is_used:
             self.set_epoch(self.epoch + 1)
         self._is_used = True
-        return super().__iter__()
+        num_skipped, self.num_skipped = self.num_skipped, 0
+        return islice(super().__iter__(), num_skipped, None)
+
+
+class EpochLoader(DataLoader):
+    """Loader over an `EpochSampler` that keeps its place in the epoch in Lightning's checkpoints.
+
+    The state is the epoch and the number of batches that were handed out, the same on all processes. A loader with
+    a restored state gives the rest of that epoch first, and whole epochs from then on.
+    """
+
+    sampler: EpochSampler
+    _num_given = 0
+
+    # a generator, since Lightning asks for the iterator before it tells the sampler the epoch, and loader processes
+    # draw their first samples at once
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._num_given = self.sampler.num_skipped // (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._num_given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the epoch and the number of its batches that were handed out."""
+        is_whole = self._num_given == len(self)
+        return {"epoch": self.sampler.epoch + is_whole, "batch": 0 if is_whole else self._num_given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next pass at a place.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+        self.sampler.set_epoch(state["epoch"])
+        self._num_given = state["batch"]
+        self.sampler.num_skipped = self._num_given * (self.batch_size or 1)
 
 
 def check_seed(seed: int) -> None:
@@ -114,7 +157,7 @@ def training_loader(
     seed: int = 0,
     num_workers: int = 0,
     collate_fn: Callable[[Any], Any] | None = None,
-) -> DataLoader:
+) -> EpochLoader:
     """Loader of this process's part of each epoch, in batches of one size.
 
     Args:
@@ -125,7 +168,8 @@ def training_loader(
         collate_fn: samples to batch; None is torch's.
 
     Returns:
-        The loader; its batches are a function of `seed`, the dataset's seed, the epoch and the process.
+        The loader; its batches are a function of `seed`, the dataset's seed, the epoch and the process, and it
+        keeps its place in checkpoints.
 
     Raises:
         ValueError: the batch size is not positive or exceeds the number of samples of a process.
@@ -137,7 +181,7 @@ def training_loader(
             f"Expected `batch_size` <= {len(sampler)}, the number of training samples of a process, "
             f"got {batch_size}; pass a smaller one."
         )
-    return DataLoader(
+    return EpochLoader(
         dataset,
         batch_size,
         sampler=sampler,

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from lightning_ssl_theory import distributed
 from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import EpochDataset, EpochSampler, check_seed
+from lightning_ssl_theory.data.epochs import EpochDataset, EpochLoader, EpochSampler, check_seed
 from lightning_ssl_theory.data.latent_tree_sampler import latents_from_uniforms, random_polarities
 
 TreeBatch = tuple[list[Tensor], Tensor, Tensor]
@@ -156,7 +156,8 @@ class LatentTreeDataModule(LightningDataModule):
 
     def _loader(self, samples: "_TreeSamples", sampler: EpochSampler | None = None) -> DataLoader:
         num_workers: int = self.hparams["num_workers"]
-        return DataLoader(
+        kind = DataLoader if sampler is None else EpochLoader
+        return kind(
             samples,
             batch_size=None,
             sampler=sampler,

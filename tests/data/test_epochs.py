@@ -84,6 +84,42 @@ def test_last_incomplete_batch_is_dropped():
     assert [len(labels) for _, labels in loader] == [4, 4]
 
 
+def batches(loader) -> list[list[int]]:
+    return [labels.tolist() for _, labels in loader]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_loader_keeps_its_place(place, num_workers):
+    def new():
+        return training_loader(Numbers(13), 4, num_workers=num_workers)
+
+    whole = new()
+    epochs = [batches(whole) for _ in range(3)]
+    broken_off = new()
+    batches(broken_off)
+    iterator = iter(broken_off)
+    for _ in range(place):
+        next(iterator)
+    resumed = new()
+    iterator = iter(resumed)  # Lightning asks for it before it tells the epoch
+    resumed.load_state_dict(broken_off.state_dict() if place else {"epoch": 1, "batch": 0})
+    assert resumed.state_dict() == {"epoch": 1 + place // 3, "batch": place % 3}
+    if place < 3:
+        resumed.sampler.set_epoch(1)
+        assert [labels.tolist() for _, labels in iterator] == epochs[1][place:]
+    assert batches(resumed) == epochs[2]
+
+
+def test_another_epoch_starts_at_its_first_sample():
+    loader = training_loader(Numbers(13), 4)
+    epochs = [batches(loader) for _ in range(3)]
+    resumed = training_loader(Numbers(13), 4)
+    resumed.load_state_dict({"epoch": 1, "batch": 2})
+    resumed.sampler.set_epoch(2)  # as after `limit_train_batches`
+    assert batches(resumed) == epochs[2]
+
+
 def test_rejects_batches_larger_than_the_data():
     with pytest.raises(
         ValueError, match=r"Expected `batch_size` <= 11, the number .* got 12; pass a smaller one"
