@@ -7,28 +7,38 @@ batch                                 who makes it
 ``(views, labels, ids)``              lightly
 ``(views, labels, latents)``          this library's latent trees
 ``(ids, views, labels)``              solo-learn
+``(x1, x2, labels)``, with ids too    two views beside one another; ``(x1, x2, y1, y2)``
 ``[view_1, view_2, ...]``             a loader without labels
+``(stacked, labels)``                 views stacked, (N, A, C, H, W)
+``([image, ...], labels)``            a list of N images with N labels
 ``(images, labels)``, ``images``      any clean loader
 ``{"views": views, "label": y}``      dictionaries; each view may be ``{"image": x}``
-``{"image": x, "label": y}``          dictionaries of clean images
+``{"x1": x1, "x2": x2, "y": y}``      views by name
+``{"image": x, "label": y}``          clean images; also ``img``, ``pixel_values``, ``x``, ``data``
+``[{"data": x, "label": y}]``         one dictionary a device
 ``(inputs, labels)``                  inputs a dictionary, as tokenizers make it
 ``{"input_ids": ..., "labels": y}``   the same with the labels inside
 ====================================  =============================================
 
 `views` is a list or tuple of tensors (N, *input), one for each view; heights and widths may
-differ, N may not. A view may be a dictionary of tensors with N rows each.
+differ, N may not. A view may be a dictionary of tensors with N rows each, labels inside included.
+Labels are (N,) or (N, 1) integers, or one-hot rows, which sum to 1; integers in a list will do.
+`batch_formats` says how views are told from images and masks. What is none of these, the user's
+own `read_batch=` makes one of.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-_IMAGE_KEYS = ("image", "images")
-_LABEL_KEYS = ("label", "labels", "target", "targets")
-_FORMATS = (
-    '(views, labels), (views, labels, ids), (images, labels), {"views": ..., "label": ...} '
-    'or {"image": ..., "label": ...}'
+from lightning_ssl_theory.data.batch_formats import (
+    clean_image,
+    described,
+    num_rows,
+    split,
 )
 
 
@@ -51,17 +61,18 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
         >>> [view.shape[0] for view in read_views(([torch.zeros(3, 2), torch.ones(3, 2)], torch.arange(3)))]
         [3, 3]
     """
-    views, _ = _split(batch)
+    views, _ = split(batch)
     if len(views) < min_views:
         raise ValueError(
             f"Expected at least {min_views} views of every sample in the batch, got {len(views)}; "
-            f"pass a loader that makes them, with num_views={min_views} in this library's data modules."
+            f"pass a loader that makes them, with num_views={min_views} in this library's data modules, "
+            "or find them by `read_batch=`."
         )
-    counts = [_num_rows(view) for view in views]
+    counts = [num_rows(view) for view in views]
     if len(set(counts)) > 1:
         raise ValueError(
             f"Expected views with the same number of samples, got {counts}; "
-            "row i of every view must come from sample i."
+            "row i of every view must come from sample i, which `read_batch=` can see to."
         )
     return views
 
@@ -83,8 +94,8 @@ def read_images(batch: Any) -> Any:
         >>> read_images((torch.zeros(3, 2), torch.arange(3))).shape
         torch.Size([3, 2])
     """
-    image = _first(batch, _IMAGE_KEYS) if isinstance(batch, Mapping) else None
-    return image if isinstance(image, Tensor) else _split(batch)[0][0]
+    image = clean_image(batch) if isinstance(batch, Mapping) else None
+    return split(batch)[0][0] if image is None else image
 
 
 def read_labels(batch: Any) -> Tensor | None:
@@ -94,8 +105,8 @@ def read_labels(batch: Any) -> Tensor | None:
         batch: a batch in one of the formats of this file.
 
     Returns:
-        Tensor (N,), untouched: -1 marks a sample without label. None where the batch has no labels: no tensor
-        of shape (N,) beside the images, or every entry is negative (STL-10's unlabelled split).
+        Tensor (N,) of integers: -1 marks a sample without label. None where the batch has no labels: nothing beside
+        the images that gives every sample one class, or every entry is negative (STL-10's unlabelled split).
 
     Raises:
         TypeError: the format is unknown.
@@ -105,34 +116,40 @@ def read_labels(batch: Any) -> Tensor | None:
         >>> read_labels((torch.zeros(3, 2), torch.arange(3)))
         tensor([0, 1, 2])
     """
-    views, labels = _split(batch)
-    if not isinstance(labels, Tensor) or labels.shape != (_num_rows(views[0]),) or bool((labels < 0).all()):
-        return None
-    return labels
+    views, found = split(batch)
+    labels = _class_labels(found, num_rows(views[0]))
+    return None if labels is None or bool((labels < 0).all()) else labels
 
 
 def read_known_labels(batch: Any) -> Tensor:
-    """The class labels of a batch that must have some.
+    """The class labels of a batch that must have some; those of its samples may all be unknown.
 
     Args:
         batch: a batch in one of the formats of this file.
 
     Returns:
-        Tensor (N,), untouched: -1 marks a sample without label.
+        Tensor (N,) of integers: -1 marks a sample without label.
 
     Raises:
         TypeError: the format is unknown.
-        ValueError: the batch has none.
+        ValueError: the batch has none, or what stands in their place gives a sample not one class.
 
     Example:
         >>> import torch
-        >>> read_known_labels((torch.zeros(2, 2), torch.tensor([1, -1])))
-        tensor([ 1, -1])
+        >>> read_known_labels((torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
+        tensor([1, 0])
     """
-    labels = read_labels(batch)
+    views, found = split(batch)
+    if found is None:
+        raise ValueError(
+            "Expected labels in the batch, found none; pass batches (images, labels) or "
+            '{"image": ..., "label": ...}, or find them by `read_batch=`.'
+        )
+    labels = _class_labels(found, num_rows(views[0]))
     if labels is None:
         raise ValueError(
-            'Expected labels in the batch, found none; pass batches (images, labels) or {"image": ..., "label": ...}.'
+            f"Expected one class for each of {num_rows(views[0])} samples as labels in the batch, integers or one-hot "
+            f"rows, got {_described_labels(found)}; make them so by `read_batch=`."
         )
     return labels
 
@@ -155,92 +172,41 @@ def read_latents(batch: Any) -> Tensor:
         >>> read_latents((torch.zeros(3, 2), torch.arange(3), torch.ones(3, 7))).shape
         torch.Size([3, 7])
     """
-    views, _ = _split(batch)
+    views, _ = split(batch)
     is_triple = isinstance(batch, Sequence) and len(batch) == 3
     latents = batch.get("latents") if isinstance(batch, Mapping) else batch[2] if is_triple else None
-    if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != _num_rows(views[0]):
+    if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != num_rows(views[0]):
         raise ValueError(
             "Expected latents (N, K) in the batch, found none; pass batches (views, labels, latents), "
-            "as LatentTreeDataModule makes them."
+            "as LatentTreeDataModule makes them, or find them by `read_batch=`."
         )
     return latents
 
 
-# The views of a batch (A >= 1) and whatever stands where labels stand.
-def _split(batch: Any) -> tuple[list[Any], Any]:
-    if isinstance(batch, Mapping):
-        views = _as_views(batch.get("views", _first(batch, _IMAGE_KEYS))) or _as_views([_inputs(batch)])
-        if views:
-            return views, _first(batch, _LABEL_KEYS)
-    elif isinstance(batch, Tensor) and batch.ndim > 0:
-        return [batch], None
-    elif isinstance(batch, Sequence) and not isinstance(batch, str):
-        return _split_sequence(batch)
-    raise TypeError(_unknown(batch))
+# (N,) integers, or `None` where the labels give a sample not one class.
+def _class_labels(found: Any, count: int) -> Tensor | None:
+    if isinstance(found, np.ndarray) or _is_list_of_numbers(found):
+        found = torch.as_tensor(found)
+    if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != count or found.is_complex():
+        return None
+    labels = found.squeeze(1) if found.shape[1:] == (1,) else found
+    if labels.ndim == 2:
+        is_one_hot = torch.allclose(
+            labels.sum(1).double(), torch.ones((), dtype=torch.float64, device=labels.device)
+        )
+        return labels.argmax(1) if is_one_hot and bool((labels >= 0).all()) else None
+    if labels.ndim != 1 or (labels.is_floating_point() and bool((labels != labels.round()).any())):
+        return None
+    return labels.long() if labels.is_floating_point() or labels.dtype == torch.bool else labels
 
 
-def _split_sequence(batch: Sequence[Any]) -> tuple[list[Any], Any]:
-    for position, element in enumerate(batch):
-        if (
-            isinstance(element, Mapping)
-            and not isinstance(batch[-1], Mapping)
-            and (inputs := _inputs(element))
-        ):
-            return [inputs], batch[position + 1] if position + 1 < len(batch) else None
-        if not isinstance(element, Tensor) and (views := _as_views(element)):
-            return views, batch[position + 1] if position + 1 < len(batch) else None
-    views = _as_views(batch)
-    if len(views) > 1 and views[0].ndim > 1 and all(view.shape == views[0].shape for view in views):
-        return views, None
-    if batch and isinstance(batch[0], Tensor) and batch[0].ndim > 0:
-        return [batch[0]], batch[1] if len(batch) > 1 else None
-    raise TypeError(_unknown(batch))
+def _is_list_of_numbers(found: Any) -> bool:
+    return isinstance(found, list | tuple) and all(isinstance(label, int | np.integer) for label in found)
 
 
-# `value` as a list of tensors; empty where it is none.
-def _as_views(value: Any) -> list[Any]:
-    if isinstance(value, Tensor):
-        return [value] if value.ndim > 0 else []
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return []
-    found = [_inputs(view) if isinstance(view, Mapping) else view for view in value]
-    is_views = all(
-        view if isinstance(view, Mapping) else isinstance(view, Tensor) and view.ndim > 0 for view in found
-    )
-    return found if is_views else []
-
-
-# What of a dictionary enters a network: its image, or all tensors beside the labels; empty where there is none.
-def _inputs(mapping: Mapping[Any, Any]) -> Any:
-    image = _first(mapping, _IMAGE_KEYS)
-    if isinstance(image, Tensor):
-        return image
-    return {
-        key: value
-        for key, value in mapping.items()
-        if isinstance(value, Tensor) and value.ndim > 1 and key not in _LABEL_KEYS
-    }
-
-
-def _num_rows(view: Any) -> int:
-    return len(next(iter(view.values()))) if isinstance(view, Mapping) else len(view)
-
-
-def _first(mapping: Mapping[Any, Any], keys: Sequence[str]) -> Any:
-    return next((mapping[key] for key in keys if key in mapping), None)
-
-
-def _unknown(batch: Any) -> str:
-    return f"Expected a batch {_FORMATS}, got {_describe(batch)}; see lightning_ssl_theory.data.batch."
-
-
-# `value` in few words: types, keys and shapes.
-def _describe(value: Any, depth: int = 2) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"a dictionary with keys {sorted(map(str, value))}"
-    if isinstance(value, list | tuple) and depth > 0:
-        inner = ", ".join(_describe(element, depth - 1) for element in value[:4])
-        return f"a {type(value).__name__} of {len(value)} ({inner})"
-    return type(value).__name__
+def _described_labels(found: Any) -> str:
+    if isinstance(found, Tensor) and found.ndim == 2 and bool(((found == 0) | (found == 1)).all()):
+        return f"several classes a sample, {described(found)}"
+    if isinstance(found, Tensor) and found.is_floating_point():
+        return f"{described(found)} of {str(found.dtype).removeprefix('torch.')}"
+    return described(found)
