@@ -1,9 +1,11 @@
-"""Which rows of a validation batch a look takes: samples, not padding, spread evenly over the whole set.
+"""Which rows of a batch a look takes: samples, not padding, spread evenly over the whole set and over the ranks.
 
 A DistributedSampler, in order or shuffled, appends its first samples again until all ranks have equally many. And
 folders of images come class by class, so that the first samples of a set would stand for its first class only.
+Positions at one distance would fall in step with the ranks, which hold every W-th sample: all on one of them.
 """
 
+import itertools
 import math
 from collections.abc import Container, Sequence
 from typing import Any
@@ -12,9 +14,11 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_ssl_theory.distributed import rank, world_size
 
+_GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, fall in step with no period
+
 
 def spread(num_samples: int | None, total: int) -> Sequence[int]:
-    """Positions spread evenly over a set.
+    """Positions spread evenly over a set: one in each of `num_samples` equal parts, at a place that varies.
 
     Args:
         num_samples: How many, at most; `None` for all.
@@ -25,11 +29,15 @@ def spread(num_samples: int | None, total: int) -> Sequence[int]:
 
     Example:
         >>> list(spread(3, 10))
-        [0, 3, 6]
+        [0, 4, 6]
     """
     if num_samples is None or num_samples >= total:
         return range(total)
-    return [index * total // num_samples for index in range(num_samples)]
+    edges = [index * total // num_samples for index in range(num_samples + 1)]
+    return [
+        first + int(index * _GOLDEN % 1 * (last - first))
+        for index, (first, last) in enumerate(itertools.pairwise(edges))
+    ]
 
 
 def rank_share(num_samples: int | None) -> int | None:

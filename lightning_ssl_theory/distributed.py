@@ -73,6 +73,7 @@ def all_sum(tensor: Tensor) -> Tensor:
     if not is_distributed():
         return tensor
     total = _on_collective_device(tensor.detach()).clone(memory_format=torch.contiguous_format)
+    meet()
     dist.all_reduce(total)
     return total.to(tensor.device)
 
@@ -158,6 +159,7 @@ def from_first_rank(tensor: Tensor) -> Tensor:
     if not is_distributed():
         return tensor
     shared = _on_collective_device(tensor.detach()).clone(memory_format=torch.contiguous_format)
+    meet()
     dist.broadcast(shared, src=0)
     return shared.to(tensor.device)
 
@@ -181,20 +183,76 @@ def first_message(message: str | None) -> str | None:
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
-    """A ValueError or TypeError inside, on any rank, is raised as a ValueError on all of them.
+def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[None]:
+    """An exception inside, on any rank, is raised as a ValueError on all of them, wherever they are inside.
+
+    Every collective inside begins with a status of one number. A rank that fails reports it there, instead of its
+    part of the collective that the others are about to start, and all leave together. A rank that is interrupted
+    interrupts the others.
+
+    Args:
+        describe: Makes the sentence of a rank's exception.
 
     Raises:
         ValueError: With the sentence of the first rank that failed.
     """
     error: Exception | None = None
+    _watched.append(True)
     try:
         yield
-    except (ValueError, TypeError) as found:
+        meet()
+    except _AnotherFailedError:
+        pass
+    except Exception as found:
         error = found
-    message = first_message(None if error is None else str(error))
+        _report(_FAILED)
+    except BaseException as found:
+        if not isinstance(found, _AnotherStoppedError):
+            _report(_STOPPED)
+        raise
+    finally:
+        _watched.pop()
+    message = first_message(None if error is None else describe(error))
     if message is not None:
         raise ValueError(message) from error
+
+
+def meet() -> None:
+    """Where all ranks are well inside `failing_together`, nothing; the collectives of this file begin with it.
+
+    A collective that is not of this file, such as that of a torchmetrics metric, needs it just before.
+
+    Raises:
+        _AnotherFailedError: If another rank has failed.
+        _AnotherStoppedError: If another rank was interrupted.
+    """
+    if not _watched or not is_distributed():
+        return
+    status = _report(_WELL)
+    if status == _FAILED:
+        raise _AnotherFailedError
+    if status == _STOPPED:
+        raise _AnotherStoppedError
+
+
+class _AnotherFailedError(Exception):
+    """Another rank has left the common work, and will say why."""
+
+
+class _AnotherStoppedError(KeyboardInterrupt):
+    """Another rank was interrupted."""
+
+
+_WELL, _FAILED, _STOPPED = range(3)
+_watched: list[bool] = []  # one entry for each `failing_together` that is open
+
+
+def _report(status: int) -> int:
+    if not is_distributed():
+        return status
+    worst = torch.tensor([status], device=_collective_device(torch.device("cpu")))
+    dist.all_reduce(worst, dist.ReduceOp.MAX)
+    return int(worst)
 
 
 class _AllSum(Function):
@@ -222,6 +280,7 @@ class _AllGatherRows(Function):
         padded = rows.new_zeros(max(row_counts), *rows.shape[1:])  # the collective takes equal shapes only
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in row_counts]
+        meet()
         dist.all_gather(gathered, padded)
         every = torch.cat([part[:count] for part, count in zip(gathered, row_counts, strict=True)])
         return every.to(tensor.device)
@@ -255,5 +314,6 @@ def _every_rank(numbers: list[int]) -> list[list[int]]:
     # One list over the ranks for each of `numbers`.
     mine = torch.tensor(numbers, device=_collective_device(torch.device("cpu")))
     gathered = [torch.empty_like(mine) for _ in range(world_size())]
+    meet()
     dist.all_gather(gathered, mine)
     return torch.stack(gathered, dim=1).tolist()

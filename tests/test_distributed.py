@@ -15,6 +15,8 @@ from lightning_ssl_theory.distributed import (
     all_sum,
     all_sum_with_grad,
     any_rank,
+    failing_together,
+    from_first_rank,
     identity,
     is_distributed,
     rank,
@@ -173,3 +175,54 @@ def test_harness_reports_a_dead_and_a_silent_rank() -> None:
         run_ranks(_dies, 2)
     with pytest.raises(TimeoutError, match=r"No answer in time from ranks \[(0, )?1\]"):
         run_ranks(_hangs, 2, init=False, timeout=2.0)
+
+
+def _fails_between(rank_: int, world_size_: int) -> list[str]:
+    sentences = []
+    for failing, error in (
+        (1, ValueError("of the second rank")),
+        (0, RuntimeError("of the first rank")),
+        (1, MemoryError("is full")),
+    ):
+        for position in range(4):
+            try:
+                with failing_together(lambda found: f"{type(found).__name__} {found}"):
+                    for step in range(4):
+                        if rank_ == failing and step == position:
+                            raise error
+                        all_sum(torch.ones(2 + step))
+                        all_gather_rows(torch.ones(rank_, 3))
+                        from_first_rank(torch.zeros(2))
+                        any_rank(False)
+            except ValueError as found:
+                sentences.append(str(found))
+            assert float(all_sum(torch.tensor(1.0))) == world_size_  # both are at the same place again
+    return sentences
+
+
+@pytest.mark.ddp
+def test_a_rank_that_fails_between_collectives_takes_the_others_along() -> None:
+    first, second = run_ranks(_fails_between, 2)
+    expected = ["ValueError of the second rank", "RuntimeError of the first rank", "MemoryError is full"]
+    assert first == second == [sentence for sentence in expected for _ in range(4)]
+
+
+def _is_interrupted(rank_: int, world_size_: int) -> str:
+    try:
+        with failing_together():
+            if rank_ == 1:
+                raise KeyboardInterrupt
+            all_sum(torch.ones(2))
+    except KeyboardInterrupt as found:
+        return type(found).__name__
+    return "went on"
+
+
+@pytest.mark.ddp
+def test_a_rank_that_is_interrupted_interrupts_the_others() -> None:
+    assert run_ranks(_is_interrupted, 2, timeout=30.0) == ["_AnotherStoppedError", "KeyboardInterrupt"]
+
+
+def test_failing_on_one_process_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match="^out of room$"), failing_together():
+        raise RuntimeError("out of room")

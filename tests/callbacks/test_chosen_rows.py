@@ -124,11 +124,32 @@ def test_spread_over_the_batches_that_are_run(world_size):
             if index < 6 // world_size:
                 rows = chosen_rows(loader, index, 4, 6, num_before=4 * index, num_batches=6 // world_size)
                 found += [int(batch[row]) for row in rows]
-    assert sorted(found) == [0, 4, 8, 12, 16, 20]
+    assert sorted(found) == spread(6, 24)
+    assert [position // 4 for position in sorted(found)] == [0, 1, 2, 3, 4, 5]
     assert len(taken(DataLoader(data, 4), 6)) == 6
     assert max(taken(DataLoader(data, 4), 6)) > 24  # over the whole set they reach further
 
 
 def test_spread():
     assert list(spread(None, 3)) == list(spread(5, 3)) == [0, 1, 2]
-    assert list(spread(2, 10)) == [0, 5]
+    assert list(spread(2, 10)) == [0, 8]  # 5 and 0.618 of 5
+    assert list(spread(3, 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("total", "num_samples"), [(16, 8), (10_000, 1000), (48, 12), (600, 100)])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_rows_are_spread_over_the_ranks_too(total, num_samples, world_size):
+    """At one distance, 2 or 10 or 4 samples apart, all of them would be one rank's."""
+    loaders = rank_loaders(torch.arange(total), world_size, 4)
+    shares = [len(taken(loader, num_samples)) for loader in loaders]
+    assert sum(shares) == num_samples
+    assert min(shares) >= (1 if num_samples < 100 else 0.9 * num_samples / world_size)
+    in_step = [index * total // num_samples for index in range(num_samples)]
+    assert len({position % 2 for position in in_step}) == 1 or total == 600
+
+
+def test_one_sample_in_every_equal_part():
+    for total, num_samples in ((16, 8), (10_000, 999), (37, 36)):
+        edges = [index * total // num_samples for index in range(num_samples + 1)]
+        for position, first, last in zip(spread(num_samples, total), edges, edges[1:], strict=False):
+            assert first <= position < last
