@@ -79,7 +79,7 @@ def test_non_positive_is_rejected(value: float) -> None:
 def test_text_is_no_number() -> None:
     value: Any = "0.5"
     with pytest.raises(
-        TypeError, match=r"Expected `temperature` to be a number, got str; pass a positive finite"
+        TypeError, match=r"Expected `temperature` to be a number, got '0.5'; pass a positive finite"
     ):
         check_positive(value, "temperature")
 

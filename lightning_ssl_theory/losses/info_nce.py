@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_flag, check_positive, described
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -40,7 +40,7 @@ class InfoNCELoss(PairwiseLoss):
         beta: Additional weight of the distance between views.
 
     Raises:
-        ValueError: If the temperature is not positive or `num_negatives` neither None nor 1.
+        InputError: If the temperature is not positive or `num_negatives` neither None nor 1.
 
     References:
         van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018, eq. 4;
@@ -66,9 +66,10 @@ class InfoNCELoss(PairwiseLoss):
     ) -> None:
         super().__init__(distance=distance, beta=beta)
         check_positive(temperature, "temperature")
+        check_flag(symmetric, "symmetric")
         if num_negatives not in (None, 1):
-            raise ValueError(
-                f"Expected `num_negatives` None or 1, got {num_negatives}; None takes all others."
+            raise InputError(
+                f"Expected `num_negatives` None or 1, got {described(num_negatives)}; None takes all others."
             )
         self.temperature = temperature
         self.symmetric = symmetric

@@ -5,14 +5,13 @@ and of :math:`r_k = \tfrac12\|f(x_1) - f(x_k)\|^2` between a sample and its nega
 samples on any rank.
 """
 
-import math
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_number, check_shape, check_word
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, is_distributed, row_offset
 
 Distance = Literal["cosine", "squared"]
@@ -34,7 +33,7 @@ class PairwiseLoss(nn.Module, ABC):
             within samples.
 
     Raises:
-        ValueError: If `distance` is none of the two or `beta` is not finite.
+        InputError: If `distance` is none of the two or `beta` is not finite.
 
     References:
         Tian, Yu, Chen, Ganguli, "Understanding Self-supervised Learning with Dual Deep Networks", 2020,
@@ -43,12 +42,8 @@ class PairwiseLoss(nn.Module, ABC):
 
     def __init__(self, *, distance: Distance, beta: float) -> None:
         super().__init__()
-        if distance not in get_args(Distance):
-            raise ValueError(
-                f'Expected `distance` "cosine" or "squared", got {distance!r}; choose one of the two.'
-            )
-        if not math.isfinite(beta):
-            raise ValueError(f"Expected a finite `beta`, got {beta}; pass 0.0 to leave its term out.")
+        check_word(distance, "distance", Distance)
+        check_number(beta, "beta", advice="pass 0.0 to leave its term out")
         self.distance = distance
         self.beta = beta
 
@@ -117,7 +112,7 @@ class PairwiseLoss(nn.Module, ABC):
         check_shape(z1, "z1", "N D")
         check_shape(z2, "z2", "N D")
         if z1.shape != z2.shape:
-            raise ValueError(
+            raise InputError(
                 f"Expected `z1` and `z2` of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}; "
                 "pass two views of the same samples."
             )
@@ -169,12 +164,13 @@ def check_pairs(r: Tensor) -> None:
         r: Distances between samples, shape (N, N).
     """
     check_shape(r, "r", "N N")
+    check_finite(r, "r")
     _check_count(len(r), "samples")
 
 
 def _check_count(count: int, what: str) -> None:
     if count < 2:
-        raise ValueError(f"Expected at least 2 {what}, got {count}; without negatives there is no contrast.")
+        raise InputError(f"Expected at least 2 {what}, got {count}; without negatives there is no contrast.")
 
 
 def _unit_rows(rows: Tensor) -> Tensor:

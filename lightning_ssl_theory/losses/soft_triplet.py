@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_number, check_positive
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -36,7 +36,7 @@ class SoftTripletLoss(PairwiseLoss):
         beta: Additional weight of the distance between views.
 
     Raises:
-        ValueError: If the temperature is not positive or the margin not finite.
+        InputError: If the temperature is not positive or the margin not finite.
 
     References:
         Tian, Yu, Chen, Ganguli, "Understanding Self-supervised Learning with Dual Deep Networks", 2020,
@@ -59,8 +59,7 @@ class SoftTripletLoss(PairwiseLoss):
     ) -> None:
         super().__init__(distance=distance, beta=beta)
         check_positive(temperature, "temperature")
-        if not math.isfinite(margin):
-            raise ValueError(f"Expected a finite `margin`, got {margin}; pass 0.0 for none.")
+        check_number(margin, "margin", advice="pass 0.0 for none")
         self.temperature = temperature
         self.margin = margin
 

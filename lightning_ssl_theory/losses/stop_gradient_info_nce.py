@@ -3,7 +3,7 @@ r"""InfoNCE on inner products, whose gradient flows through the anchor only."""
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_positive, check_shape
+from lightning_ssl_theory.checks import InputError, check_positive, check_shape
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_offset
 
 
@@ -27,7 +27,7 @@ class StopGradientInfoNCELoss(nn.Module):
         temperature: :math:`\tau > 0`.
 
     Raises:
-        ValueError: If the temperature is not positive.
+        InputError: If the temperature is not positive.
 
     References:
         Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
@@ -80,7 +80,7 @@ class StopGradientInfoNCELoss(nn.Module):
             check_shape(rows, name, f"{z1.shape[0]} {z1.shape[1]}")
         first, count = row_offset(len(z1))
         if count < 2:
-            raise ValueError(
+            raise InputError(
                 f"Expected at least 2 samples over all ranks, got {count}; without negatives there is no contrast."
             )
         dtype = torch.promote_types(z1.dtype, torch.float32)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import InputError, check_flag, check_shape
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_offset
 from lightning_ssl_theory.losses.pairwise import check_pairs
 
@@ -42,6 +42,7 @@ class TraceLoss(nn.Module):
 
     def __init__(self, contrastive: bool = True) -> None:
         super().__init__()
+        check_flag(contrastive, "contrastive")
         self.contrastive = contrastive
         self.distance: Literal["squared"] = "squared"
         self.beta = 0.0
@@ -58,7 +59,7 @@ class TraceLoss(nn.Module):
             Scalar, a mean over the samples of all ranks; float32 for half-precision inputs.
 
         Raises:
-            ValueError: If a shape is wrong, there is but one sample, or negatives come to a loss without.
+            InputError: If a shape is wrong, there is but one sample, or negatives come to a loss without.
         """
         parts = self.parts(z1, z2, negatives)
         return parts["alignment"] + parts["regularization"]
@@ -76,7 +77,7 @@ class TraceLoss(nn.Module):
             :math:`\frac1N \sum f^\top f^-`, zero when not contrastive.
 
         Raises:
-            ValueError: As in `forward`.
+            InputError: As in `forward`.
         """
         _check_pair(z1, z2, "z2")
         anchors, positives = _single(z1), _single(z2)
@@ -84,7 +85,7 @@ class TraceLoss(nn.Module):
         sums = [-(anchors * positives).sum(), anchors.new_zeros(())]
         if negatives is not None:
             if not self.contrastive:
-                raise ValueError("Expected no `negatives` with contrastive=False, got some; leave them out.")
+                raise InputError("Expected no `negatives` with contrastive=False, got some; leave them out.")
             _check_pair(z1, negatives, "negatives")
             sums[1] = (anchors * _single(negatives)).sum()
         elif self.contrastive:
@@ -120,7 +121,7 @@ def _neighbour_weight(r: Tensor) -> Tensor:
 
 def _next_rows(rows: Tensor, first: int, num_samples: int) -> Tensor:
     if num_samples < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected at least 2 samples to take negatives from, got {num_samples}; pass a larger batch."
         )
     return all_gather_rows(rows).roll(-1, dims=0)[first : first + len(rows)]
@@ -128,11 +129,7 @@ def _next_rows(rows: Tensor, first: int, num_samples: int) -> Tensor:
 
 def _check_pair(z1: Tensor, other: Tensor, name: str) -> None:
     check_shape(z1, "z1", "N D")
-    if other.shape != z1.shape:
-        raise ValueError(
-            f"Expected `{name}` of the shape {tuple(z1.shape)} of `z1`, got {tuple(other.shape)}; "
-            "pass one row a sample."
-        )
+    check_shape(other, name, f"{z1.shape[0]} {z1.shape[1]}")
 
 
 def _single(rows: Tensor) -> Tensor:

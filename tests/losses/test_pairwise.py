@@ -194,7 +194,9 @@ def test_rejects_temperature(kind: Any, temperature: float) -> None:
 
 @pytest.mark.parametrize("kind", [SimpleContrastiveLoss, InfoNCELoss, SoftTripletLoss])
 def test_rejects_distance_and_beta(kind: Any) -> None:
-    with pytest.raises(ValueError, match='Expected `distance` "cosine" or "squared", got \'l2\'; choose one'):
+    with pytest.raises(
+        ValueError, match="Expected `distance` to be one of cosine, squared, got 'l2'; choose one"
+    ):
         kind(distance="l2")
     with pytest.raises(ValueError, match=r"Expected a finite `beta`, got nan; pass 0\.0"):
         kind(beta=float("nan"))
