@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, any_rank, first_message, rank, world_size
-from lightning_ssl_theory.tracing.frozen_call import preserved_random_state
 from lightning_ssl_theory.tracing.inputs import num_rows
+from lightning_ssl_theory.tracing.plain_torch import preserved_random_state
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from .cadence import Cadence

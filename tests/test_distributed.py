@@ -224,5 +224,5 @@ def test_a_rank_that_is_interrupted_interrupts_the_others() -> None:
 
 
 def test_failing_on_one_process_is_a_sentence() -> None:
-    with pytest.raises(ValueError, match="^out of room$"), failing_together():
+    with pytest.raises(ValueError, match=r"^out of room$"), failing_together():
         raise RuntimeError("out of room")

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
 from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
-from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, map_inputs, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import NetworkTrace, check_finite_outputs, trace_rehearsed
+from lightning_ssl_theory.tracing.plain_torch import full_precision
 from lightning_ssl_theory.tracing.rehearsal import rehearse
 from lightning_ssl_theory.tracing.weight_directions import rademacher_probes
 

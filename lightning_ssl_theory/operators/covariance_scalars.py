@@ -32,10 +32,10 @@ from lightning_ssl_theory.operators.scalar_estimates import (
     weight_estimates,
 )
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
-from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
 from lightning_ssl_theory.tracing.network_output import Output
+from lightning_ssl_theory.tracing.plain_torch import full_precision
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
 PROBES_AT_ONCE = 8

@@ -15,11 +15,11 @@ from lightning_ssl_theory.operators.covariance_operators import as_rows, check_v
 from lightning_ssl_theory.operators.covered_layers import NOT_FINITE, CoveredLayers, NotFiniteGradientsError
 from lightning_ssl_theory.operators.spectrum import Spectrum, gram_spectrum, lanczos_spectrum
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
-from lightning_ssl_theory.tracing.full_precision import full_precision
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of, rows_of, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, exact_names, resolve_layers, weight_places
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import trace_network
+from lightning_ssl_theory.tracing.plain_torch import full_precision
 
 Method = Literal["cheaper", "gram", "lanczos"]
 

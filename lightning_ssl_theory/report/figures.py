@@ -35,7 +35,9 @@ def section_figures(run: Run, name: str) -> list[str]:
 
 
 def _is_band(run: Run, series: Series) -> bool:
-    return any(series.column.removesuffix(error) in run.series for error in ERRORS if series.column.endswith(error))
+    return any(
+        series.column.removesuffix(error) in run.series for error in ERRORS if series.column.endswith(error)
+    )
 
 
 def comparison_figure(series_of_run: dict[str, Series], colours: dict[str, int]) -> str:
@@ -151,7 +153,9 @@ def _rank(quantity: Quantity | None) -> int:
 def _curves(run: Run, series: Sequence[Series], colours: dict[str, int]) -> str:
     lines = []
     for one in sorted(series, key=lambda one: one.key.layer):
-        lines.append(Line(one.key.layer, one.steps, one.values, colours[one.key.layer], _half_widths(run, one)))
+        lines.append(
+            Line(one.key.layer, one.steps, one.values, colours[one.key.layer], _half_widths(run, one))
+        )
     skipped = sum(one.num_skipped for one in series)
     key, num_layers = series[0].key, len(series)
     pattern = series[0].column if num_layers == 1 else f"{key.section}/<layer>/{key.name}"

@@ -6,21 +6,18 @@ and dropout are off. It is what every diagnostic looks through.
 """
 
 import itertools
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype, in_precision, map_inputs
 from lightning_ssl_theory.tracing.layer_kinds import takes_batch_statistics
 from lightning_ssl_theory.tracing.network_output import Output, network_output
+from lightning_ssl_theory.tracing.plain_torch import plain_torch, preserved_random_state
 
 BatchStatistics = dict[tuple[str, int], tuple[Tensor, Tensor]]
 """Mean and variance (C,) that a BatchNorm layer uses, by the layer's path and the number of its call in a pass."""
@@ -110,10 +107,7 @@ def frozen(
             module.training = False
         if dropout_seed is not None:
             torch.manual_seed(dropout_seed)
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_differentiable_attention())
-        stack.enter_context(_plain_checkpoints())
+        stack.enter_context(plain_torch(device))
         yield
 
 
@@ -187,18 +181,6 @@ def ready(inputs: Inputs, state: Mapping[str, Tensor]) -> Any:
 
 
 @contextmanager
-def preserved_random_state(device: torch.device) -> Iterator[None]:
-    """Whatever is drawn inside from torch (CPU and `device`), NumPy or Python leaves their states as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_fork_type(device)):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
-@contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Every module inside is in evaluation mode, and then in the mode that it had."""
     modes = [(module, module.training) for module in model.modules()]
@@ -209,10 +191,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _fork_type(device: torch.device) -> str:
-    return "cuda" if device.type == "cpu" else device.type
 
 
 @contextmanager
@@ -253,37 +231,6 @@ def _stand_in(value: Any, dtype: torch.dtype | None) -> Any:
     return (
         dtype if dtype is not None and isinstance(value, torch.dtype) and value.is_floating_point else value
     )
-
-
-@contextmanager
-def _differentiable_attention() -> Iterator[None]:
-    # fused kernels have neither a forward derivative nor a second backward pass
-    was_fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(was_fast)
-
-
-class _KeptActivations:
-    """Stands for the checkpoints that work with `backward` only: runs the function and keeps what it computes."""
-
-    @staticmethod
-    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        """What the function returns."""
-        return function(*args)
-
-
-@contextmanager
-def _plain_checkpoints() -> Iterator[None]:
-    reentrant = torch.utils.checkpoint.CheckpointFunction
-    torch.utils.checkpoint.CheckpointFunction = _KeptActivations  # type: ignore[misc,assignment]
-    try:
-        yield
-    finally:
-        torch.utils.checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
 
 
 def _hold(

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from lightning_ssl_theory.tracing.frozen_call import frozen, network_state, own_copies, ready
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype
 from lightning_ssl_theory.tracing.layer_names import find_module
-from lightning_ssl_theory.tracing.layer_trace import RowLayout
 from lightning_ssl_theory.tracing.network_output import Output, check_is_tensor, network_output
 from lightning_ssl_theory.tracing.recorded_pass import Passage, WeightRecorder
-from lightning_ssl_theory.tracing.rehearsal import is_confined, with_one_changed
+from lightning_ssl_theory.tracing.row_layout import RowLayout, is_confined, with_one_changed
 
 Pool = Callable[[Tensor], Tensor] | None
 """Makes (N, D) of what a layer puts out."""

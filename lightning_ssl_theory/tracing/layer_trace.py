@@ -7,18 +7,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.tracing.layer_kinds import LayerKind
 from lightning_ssl_theory.tracing.recorded_pass import Passage
-
-
-class RowLayout(NamedTuple):
-    """Where samples lie in what a layer saw.
-
-    Attributes:
-        axis: The axis along which samples follow one another.
-        factor: Entries of that axis for each sample, such as the windows of an image.
-    """
-
-    axis: int = 0
-    factor: int = 1
+from lightning_ssl_theory.tracing.row_layout import RowLayout
 
 
 class LayerTrace(NamedTuple):

@@ -14,15 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, network_state
-from lightning_ssl_theory.tracing.inputs import (
-    Inputs,
-    device_of,
-    floating_dtype,
-    map_inputs,
-    num_rows,
-    rows_of,
-    tensors_of,
-)
+from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype, num_rows
 from lightning_ssl_theory.tracing.layer_names import (
     LayerChoice,
     WeightPlace,
@@ -30,9 +22,10 @@ from lightning_ssl_theory.tracing.layer_names import (
     resolve_layers,
     weight_places,
 )
-from lightning_ssl_theory.tracing.layer_trace import LayerTrace, RowLayout, layer_trace
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace, layer_trace
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.recorded_pass import Pass, check_outputs, part_of, recorded_pass
+from lightning_ssl_theory.tracing.row_layout import RowLayout, is_confined, row_layouts, with_one_changed
 
 
 class Rehearsal(NamedTuple):
@@ -205,7 +198,7 @@ class _Probe:
         seen, (changed, *_) = passages[0], self._second.passages.get(place, passages)
         if changed.outputs.shape != seen.outputs.shape:
             return "sees other shapes for other samples"
-        for layout in _layouts(seen.outputs, seen.use.inputs, self._num_rows, seen.use.kind.feature_axis):
+        for layout in row_layouts(seen.outputs, seen.use.inputs, self._num_rows, seen.use.kind.feature_axis):
             is_apart = is_confined(changed.use.inputs - seen.use.inputs, seen.use.inputs, layout, self._row)
             if is_apart and is_confined(delta, delta, layout, self._row):
                 break
@@ -222,80 +215,10 @@ class _Probe:
         )
 
 
-def _layouts(outputs: Tensor, inputs: Tensor, rows: int, feature_axis: int) -> list[RowLayout]:
-    # Rows first; another axis where the features are last, and it is as long as there are samples or a multiple.
-    last = 1 if feature_axis == 1 else max(1, outputs.ndim + feature_axis)
-    return [
-        RowLayout(axis, outputs.shape[axis] // rows)
-        for axis in range(last)
-        if outputs.shape[axis] % rows == 0
-        and outputs.shape[axis]
-        and inputs.shape[axis] == outputs.shape[axis]
-    ]
-
-
-def is_confined(change: Tensor, scale: Tensor, layout: RowLayout, row: int) -> bool:
-    """Whether what is not zero in a change, beside values of some scale, lies in the entries of one sample."""
-    values = change.movedim(layout.axis, 0)
-    values = values.reshape(len(values) // layout.factor, -1).abs()
-    if not values.numel():
-        return True
-    largest = values.amax(1)
-    tolerance = 100 * torch.finfo(values.dtype).eps * scale.abs().max()
-    others = torch.arange(len(largest), device=largest.device) != row
-    return not bool((largest[others] > tolerance).any())
-
-
 def _is_close(found: Tensor, expected: Tensor) -> bool:
     tolerance = torch.finfo(found.dtype).eps ** 0.5
     size = torch.maximum(found.norm(), expected.norm())
     return bool((found - expected).norm() <= tolerance * size) or not bool(size.isfinite())
-
-
-def with_one_changed(inputs: Inputs) -> tuple[Any, Any, int]:
-    """A few samples with which to find out where samples lie.
-
-    Args:
-        inputs: (S, *input), or a dictionary of such tensors.
-
-    Returns:
-        At most three rows of the inputs, the same with the last one changed, and the index of that one.
-
-    Raises:
-        ValueError: If all rows are equal, and of no floating type.
-    """
-    size = num_rows(inputs)
-    if size < 2:
-        return inputs, map_inputs(_jittered, inputs), 0
-    first, *rest = tensors_of(inputs)
-    differs = torch.zeros(size, dtype=torch.bool, device=device_of(inputs))
-    for tensor in (first, *rest):
-        differs |= (tensor != tensor[:1]).reshape(size, -1).any(1)
-    is_floating = any(tensor.is_floating_point() for tensor in (first, *rest))
-    if not differs.any() and not is_floating:
-        raise ValueError(
-            f"Expected samples that differ, got {size} equal ones; pass views of different samples."
-        )
-    last = int(differs.nonzero()[-1]) if differs.any() else size - 1
-    rows = sorted({0, last // 2, last})
-    few = rows_of(inputs, rows)
-
-    def change(tensor: Tensor) -> Tensor:
-        changed = tensor.clone()
-        changed[-1] = tensor[0]
-        return _jittered(changed, slice(len(rows) - 1, None))
-
-    return few, map_inputs(change, few), len(rows) - 1
-
-
-def _jittered(tensor: Tensor, rows: slice = slice(None)) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(tensor[rows].shape, generator=generator).to(tensor)
-    changed = tensor.clone()
-    changed[rows] *= 0.5 + noise
-    return changed
 
 
 def _check_rows_apart(before: Tensor, after: Tensor, row: int) -> None:

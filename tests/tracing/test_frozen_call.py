@@ -17,9 +17,9 @@ from lightning_ssl_theory.tracing.frozen_call import (
     evaluation_mode,
     frozen,
     own_copies,
-    preserved_random_state,
     weight_of,
 )
+from lightning_ssl_theory.tracing.plain_torch import preserved_random_state
 
 
 class Noisy(nn.Module):
