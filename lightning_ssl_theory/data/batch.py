@@ -136,7 +136,7 @@ def read_known_labels(batch: Any) -> Tensor:
 
     Example:
         >>> import torch
-        >>> read_known_labels((torch.zeros(2, 2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
+        >>> read_known_labels((torch.zeros(2, 3), torch.tensor([[0.0, 1.0], [1.0, 0.0]])))
         tensor([1, 0])
     """
     views, found = split(batch)
