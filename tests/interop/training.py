@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.toy_ssl import MemoryLogger, fit, seed_all
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -60,12 +60,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training left behind."""
+    """What a training left behind.
+
+    Attributes:
+        module: After the training.
+        random_state: The same.
+        logger: With what was logged.
+        sentences: Warnings of the diagnostics.
+        states: For the samples whose features were looked at, the module's state at that moment.
+    """
 
     module: LightningModule
     random_state: Tensor
     logger: MemoryLogger
     sentences: list[str]
+    states: Mapping[int, dict[str, Tensor]]
 
     def first(self, section: str) -> dict[str, float]:
         """The values of the section's first look, by `<layer>/<quantity>`."""
@@ -77,6 +86,28 @@ class Run:
     def covered(self) -> list[str]:
         """The layers with a trace in the first look, in the network's order."""
         return [key.removesuffix("/trace") for key in self.first("covariance") if key.endswith("/trace")]
+
+
+class Moments(Callback):
+    """Keeps the module's state of every look at features; a forward pass of a later batch may move it."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, dict[str, Tensor]] = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._keep(pl_module, batch_idx)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_last_batch and not trainer.enable_validation:
+            self._keep(pl_module, batch_idx)
+
+    def _keep(self, module: LightningModule, batch_idx: int) -> None:
+        state = {name: value.clone() for name, value in module.state_dict().items()}
+        self.states |= dict.fromkeys(range(batch_idx * BATCH, (batch_idx + 1) * BATCH), state)
 
 
 class Items(Dataset):
@@ -147,12 +178,14 @@ def trained(case: Case, module: LightningModule, callbacks: Sequence[Callback]) 
     """One epoch of two steps, and a validation."""
     seed_all(1)
     clean = clean_loader(case.views) if case.validates else None
+    arguments = {"train": pair_loader(case.views), "val": clean, "num_sanity_val_steps": 0}
+    moments = Moments()  # last, so that it sees what the diagnostics saw
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        arguments = {"train": pair_loader(case.views), "val": clean}
-        _, logger = fit(module, callbacks, num_sanity_val_steps=0, **arguments)  # it may write to the network
+        # an untrained network's gradients may be so large that a step leaves it without a finite output
+        _, logger = fit(module, [*callbacks, moments], gradient_clip_val=1.0, **arguments)
     sentences = [str(w.message) for w in caught if issubclass(w.category, DiagnosticWarning)]
-    return Run(module, torch.get_rng_state(), logger, sentences)
+    return Run(module, torch.get_rng_state(), logger, sentences, moments.states)
 
 
 def watched(case: Case) -> Run:
@@ -198,21 +231,19 @@ def check_operators(case: Case, seen: Run) -> None:
 
 @torch.no_grad()
 def check_features(case: Case, seen: Run) -> None:
-    """Mean norms equal those of one sample at a time; a layer whose rows are no samples may be absent."""
-    module, values = seen.module.eval(), seen.first("feature_norms")
-    samples = range(
-        0 if case.validates else BATCH, NUM_SAMPLES
-    )  # the last training batch where nothing is validated
+    """Mean norms equal those of one sample at a time, of the look's own moment; a layer whose rows are no samples may be absent."""
+    module, values = case.untrained().eval(), seen.first("feature_norms")
     for name in tapped(module):
         layer, found = module.get_submodule(name), []
         handle = layer.register_forward_hook(
             lambda _, __, outputs, found=found: found.append(outputs.clone())
         )
-        for index in samples:
+        for index, state in seen.states.items():
+            module.load_state_dict(state)
             case.read(module, sample(case.views[0], slice(index, index + 1)))
         handle.remove()
         axis = -1 if isinstance(layer, nn.Linear) else 1
         norms = [outputs.movedim(axis, -1).flatten(0, -2).mean(0).norm() for outputs in found]
-        if len(norms) == len(samples) and f"{name}/mean_norm" in values:
+        if len(norms) == len(seen.states) and f"{name}/mean_norm" in values:
             logged, right = values[f"{name}/mean_norm"], float(torch.stack(norms).mean())
             assert logged == pytest.approx(right, rel=1e-4), f"{name}: mean norm {logged}, true {right}"
