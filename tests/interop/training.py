@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +107,7 @@ class Moments(Callback):
             self._keep(pl_module, batch_idx)
 
     def _keep(self, module: LightningModule, batch_idx: int) -> None:
-        state = {name: value.clone() for name, value in module.state_dict().items()}
+        state = deepcopy(module.state_dict())
         self.states |= dict.fromkeys(range(batch_idx * BATCH, (batch_idx + 1) * BATCH), state)
 
 
