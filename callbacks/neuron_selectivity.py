@@ -6,11 +6,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_ssl_theory.checks import check_integer
 from lightning_ssl_theory.data.batch import read_images, read_known_labels, read_latents
 from lightning_ssl_theory.metrics import LatentSelectivity, Selectivity
 from lightning_ssl_theory.metrics.latent_selectivity import LatentSelectivityValues, check_both_values
 from lightning_ssl_theory.metrics.selectivity import check_alpha
-from lightning_ssl_theory.metrics.sum_metric import check_size
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
@@ -74,7 +74,7 @@ class NeuronSelectivity(Diagnostic):
         super().__init__(**kwargs)
         check_alpha(alpha)
         if num_latents is not None:
-            check_size(num_latents, "num_latents")
+            check_integer(num_latents, "num_latents")
         self._layers, self._num_classes, self._alpha = (
             TappedLayers(layers, output=output, pool=pool),
             num_classes,

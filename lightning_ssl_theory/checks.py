@@ -49,9 +49,9 @@ def check_shape(tensor: Tensor, name: str, layout: str) -> None:
     if fits_order and _sizes_fit(sizes, tensor.shape):
         return
     expected = f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
-    for word in (word for word in sizes if word.endswith("+")):
-        expected = expected.replace(word, word[:-1]) + f" with {word[:-1]} >= 1"
     is_empty = fits_order and tensor.numel() == 0
+    for word in (word for word in sizes if word.endswith("+")):
+        expected = expected.replace(word, word[:-1]) + (f" with {word[:-1]} >= 1" if is_empty else "")
     order = _order_in_words(len(sizes), is_open)
     advice = "pass samples" if is_empty else "transpose or slice it" if fits_order else f"pass {order}"
     raise InputError(f"Expected `{name}` of shape {expected}, got {tuple(tensor.shape)}; {advice}.")
@@ -227,13 +227,19 @@ def check_finite(tensor: Tensor, name: str) -> None:
         )
 
 
-def check_targets(targets: Tensor, num_rows: int, num_classes: int) -> None:
+def check_dtype(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
+    """Raise InputError unless a tensor is of a dtype."""
+    if tensor.dtype != dtype:
+        raise InputError(f"Expected `{name}` of {dtype}, got {tensor.dtype}; convert it.")
+
+
+def check_targets(targets: Tensor, num_rows: int, num_classes: int | None) -> None:
     """Raise unless there is one class index for each row. Waits for the device.
 
     Args:
         targets: Labels, shape (N,), integers in 0..C-1.
         num_rows: Number of rows N that they belong to.
-        num_classes: Number of classes C.
+        num_classes: Number of classes C; None where any number will do.
 
     Raises:
         InputError: If there are no labels, they are no integers, their number is not N, or one lies outside 0..C-1.
@@ -243,7 +249,7 @@ def check_targets(targets: Tensor, num_rows: int, num_classes: int) -> None:
         Traceback (most recent call last):
         lightning_ssl_theory.checks.InputError: Expected `targets` in 0..9, got -1 to 0; drop unlabelled rows or ...
     """
-    check_integer(num_classes, "num_classes")
+    check_integer(num_classes, "num_classes", or_none=True)
     if not isinstance(targets, Tensor):
         raise InputError(
             f"Expected `targets` to be a tensor of class indices, got {type(targets).__name__}; pass labels."
@@ -254,9 +260,10 @@ def check_targets(targets: Tensor, num_rows: int, num_classes: int) -> None:
     if targets.numel() == 0:
         return
     lowest, highest = (int(value) for value in torch.aminmax(targets))
-    if lowest < 0 or highest >= num_classes:
+    largest = highest if num_classes is None else num_classes - 1
+    if lowest < 0 or highest > largest:
         raise InputError(
-            f"Expected `targets` in 0..{num_classes - 1}, got {lowest} to {highest}; "
+            f"Expected `targets` in 0..{largest}, got {lowest} to {highest}; "
             "drop unlabelled rows or raise `num_classes`."
         )
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.special import entr
 
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
+
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -46,10 +48,10 @@ def check_any_sample(num_samples: Tensor) -> None:
         num_samples: A scalar.
 
     Raises:
-        ValueError: If it is zero.
+        InputError: If it is zero.
     """
     if num_samples == 0:
-        raise ValueError("Expected at least one sample, got none; call `update` with features first.")
+        raise InputError("Expected at least one sample, got none; call `update` with features first.")
 
 
 def variance_from_sums(num_samples: Tensor, total: Tensor, squares: Tensor) -> Tensor:
@@ -118,6 +120,8 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
         >>> round(float(effective_rank(torch.tensor([2.0, 2.0, 0.0]))), 4)
         2.0
     """
+    check_shape(eigenvalues, "eigenvalues", "D+")
+    check_finite(eigenvalues, "eigenvalues")
     positive = eigenvalues.clamp(min=0)
     total = positive.sum()
     return entr(positive / total.where(total > 0, 1)).sum().exp()

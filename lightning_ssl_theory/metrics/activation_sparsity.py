@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
-from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
+from lightning_ssl_theory.checks import InputError, check_finite, check_integer, check_shape
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import check_any_sample, to_float64
 
 
@@ -58,6 +58,7 @@ def activation_sparsity(features: Tensor) -> ActivationSparsityValues:
         >>> values.firing_rates.tolist(), values.hoyer_values.tolist()
         ([1.0, 0.25], [0.0, 1.0])
     """
+    check_shape(features, "features", "N+ D")
     return _compute(_update(features))
 
 
@@ -85,7 +86,7 @@ class ActivationSparsity(SumMetric):
 
     def __init__(self, num_features: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_size(num_features, "num_features")
+        check_integer(num_features, "num_features")
         self.num_features = num_features
         width = (num_features,)
         self._declare_sums(num_samples=(), nonzero_sum=width, absolute_sum=width, square_sum=width)
@@ -123,7 +124,7 @@ def _update(features: Tensor) -> _Sums:
 def _compute(sums: _Sums) -> ActivationSparsityValues:
     check_any_sample(sums.num_samples)
     if sums.num_samples < 2:
-        raise ValueError("Expected at least 2 samples, got 1; sparsity over samples needs more of them.")
+        raise InputError("Expected at least 2 samples, got 1; sparsity over samples needs more of them.")
     root = sums.num_samples.sqrt()
     rates = sums.nonzero_sum / sums.num_samples
     # 0/0 = NaN marks dead neurons; the clamp takes off rounding, and keeps NaN.

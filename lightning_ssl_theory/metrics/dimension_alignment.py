@@ -24,15 +24,14 @@ def dimension_alignment(features: Tensor) -> Tensor:
         Scalar in [0, 1], float64. O(N D^2) time; O(N D) memory and blocks of 32 MB, never D x D.
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If the shape does not fit or a value is not finite.
+        InputError: If it is no tensor, or if the shape does not fit or a value is not finite.
 
     Example:
         >>> import torch
         >>> dimension_alignment(torch.tensor([[1.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 7.0]])).item() < 0.34
         True
     """
-    check_shape(features, "features", "N D")
+    check_shape(features, "features", "N+ D")
     check_finite(features, "features")
     exact = to_float64(features)
     # What is left of a constant is what the mean is off by: at most N eps of it.

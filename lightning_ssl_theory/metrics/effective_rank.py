@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import check_finite, check_integer, check_shape
 from lightning_ssl_theory.metrics.dimension_alignment import alignment_of_covariance, alignment_of_rows
-from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import (
     EPS,
     check_any_sample,
@@ -89,7 +89,7 @@ def feature_effective_rank(features: Tensor) -> EffectiveRankValues:
         >>> round(float(values.effective_rank), 4), round(float(values.rankme), 4)
         (2.0, 2.0)
     """
-    check_shape(features, "features", "N D")
+    check_shape(features, "features", "N+ D")
     check_finite(features, "features")
     return _compute(_rows(to_float64(features)))
 
@@ -119,7 +119,7 @@ class EffectiveRank(SumMetric):
 
     def __init__(self, num_features: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_size(num_features, "num_features")
+        check_integer(num_features, "num_features")
         self.num_features = num_features
         for name in _Parts._fields:
             self.add_state(name, [], dist_reduce_fx="cat")

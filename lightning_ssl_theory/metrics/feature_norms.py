@@ -80,6 +80,7 @@ def feature_norms(features: Tensor, dictionary: Tensor | None = None) -> Feature
         >>> float(norms.sparse_norm), float(norms.dense_norm), float(norms.sparse_share)
         (9.0, 16.0, 0.36)
     """
+    check_shape(features, "features", "N+ D")
     if dictionary is not None:
         check_dictionary(dictionary)
     return _compute(_update(features, dictionary), has_dictionary=dictionary is not None)
@@ -108,6 +109,7 @@ def dictionary_coverage(weights: Tensor, dictionary: Tensor) -> DictionaryCovera
         [0.5, 2.0, 1.0]
     """
     check_dictionary(dictionary)
+    check_shape(weights, "weights", "N+ D")
     _check_rows(weights, "weights", dictionary)
     exact = to_float64(weights)
     check_any_sample(torch.tensor(len(exact)))

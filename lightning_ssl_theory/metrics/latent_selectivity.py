@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
-from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
+from lightning_ssl_theory.checks import InputError, check_dtype, check_finite, check_integer, check_shape
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64, variance_from_sums
 
 
@@ -56,7 +56,7 @@ def latent_selectivity(features: Tensor, latents: Tensor) -> LatentSelectivityVa
         LatentSelectivityValues in float64. O(N M G) time and memory.
 
     Raises:
-        ValueError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
+        InputError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
             nor 1.
 
     References:
@@ -69,6 +69,7 @@ def latent_selectivity(features: Tensor, latents: Tensor) -> LatentSelectivityVa
         >>> found.selectivity.tolist(), found.normalized_correlation.tolist()
         ([[2.0, 0.0]], [1.0])
     """
+    check_shape(features, "features", "N+ M *")
     return _compute(_update(features, latents))
 
 
@@ -96,8 +97,8 @@ class LatentSelectivity(SumMetric):
 
     def __init__(self, num_latents: int, group_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_size(num_latents, "num_latents")
-        check_size(group_size, "group_size")
+        check_integer(num_latents, "num_latents")
+        check_integer(group_size, "group_size")
         self.num_latents, self.group_size = num_latents, group_size
         self.num_features = num_latents * group_size
         nodes = (num_latents, group_size)
@@ -144,6 +145,10 @@ def lucky_nodes(alignment: Tensor, is_active: Tensor) -> Tensor:
         >>> lucky_nodes(torch.tensor([[0.1, 0.3], [-1.0, 0.0]]), torch.tensor([[True, False], [True, True]]))
         tensor([ 0, -1])
     """
+    check_shape(alignment, "alignment", "M G+")
+    check_shape(is_active, "is_active", f"{alignment.shape[0]} {alignment.shape[1]}")
+    check_dtype(is_active, "is_active", torch.bool)
+    check_finite(alignment, "alignment")
     largest, node = alignment.where(is_active, 0).max(1)
     return node.where(largest > 0, -1)
 
@@ -155,11 +160,11 @@ def check_both_values(found: LatentSelectivityValues) -> None:
         found: What was computed over all samples, the same on all ranks.
 
     Raises:
-        ValueError: If a latent was 0, or 1, on all samples.
+        InputError: If a latent was 0, or 1, on all samples.
     """
     (constant,) = found.normalized_correlation.reshape(-1).isnan().nonzero(as_tuple=True)
     if len(constant):
-        raise ValueError(
+        raise InputError(
             f"Expected both values of every latent, latent {int(constant[0])} took only one; look at more samples."
         )
 
@@ -172,15 +177,11 @@ def check_latents(latents: Tensor, num_samples: int) -> None:
         num_samples: N.
 
     Raises:
-        ValueError: If the shape does not fit, there is no latent, or a value is neither 0 nor 1.
+        InputError: If the shape does not fit, there is no latent, or a value is neither 0 nor 1.
     """
-    check_shape(latents, "latents", f"{num_samples} M")
-    if latents.shape[1] == 0:
-        raise ValueError(
-            f"Expected `latents` of shape (N, M) with M >= 1, got {tuple(latents.shape)}; pass at least one latent."
-        )
+    check_shape(latents, "latents", f"{num_samples} M+")
     if not bool(((latents == 0) | (latents == 1)).all()):
-        raise ValueError("Expected `latents` of zeros and ones, got other values; pass binary latents.")
+        raise InputError("Expected `latents` of zeros and ones, got other values; pass binary latents.")
 
 
 def _update(features: Tensor, latents: Tensor) -> _Sums:
@@ -188,8 +189,8 @@ def _update(features: Tensor, latents: Tensor) -> _Sums:
     check_latents(latents, len(features))
     num_latents = latents.shape[1]
     size, rest = divmod(features.shape[1:].numel(), num_latents)
-    if rest or features.ndim > 3:
-        raise ValueError(
+    if rest or features.ndim not in (2, 3):
+        raise InputError(
             f"Expected `features` with the same number of neurons for each of {num_latents} latents, "
             f"got {tuple(features.shape)}; pass (N, M, G)."
         )

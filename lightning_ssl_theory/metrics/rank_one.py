@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_integer, check_shape
 from lightning_ssl_theory.metrics.latent_selectivity import check_latents
-from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64
 
 
@@ -50,7 +50,7 @@ def rank_one(first: Tensor, second: Tensor, latents: Tensor) -> RankOneValues:
         RankOneValues in float64. O(N M F^2 + M F^3) time.
 
     Raises:
-        ValueError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
+        InputError: If the shapes do not fit, there is no latent, a value is not finite, or a latent is neither 0
             nor 1.
 
     References:
@@ -91,8 +91,8 @@ class RankOne(SumMetric):
 
     def __init__(self, num_latents: int, num_inputs: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_size(num_latents, "num_latents")
-        check_size(num_inputs, "num_inputs")
+        check_integer(num_latents, "num_latents")
+        check_integer(num_inputs, "num_inputs")
         self.num_latents, self.num_inputs = num_latents, num_inputs
         self._declare_sums(
             samples=(num_latents, 2),
@@ -123,13 +123,15 @@ class RankOne(SumMetric):
 
 
 def _update(first: Tensor, second: Tensor, latents: Tensor) -> _Sums:
+    check_shape(first, "first", "N M *")
+    check_shape(second, "second", "N M *")
     check_latents(latents, len(first))
     num_latents = latents.shape[1]
     size, rest = divmod(first.shape[1:].numel(), num_latents)
     if first.shape != second.shape or first.ndim not in (2, 3) or rest:
-        raise ValueError(
-            f"Expected two views of shape (N, M, F) for {num_latents} latents, got {tuple(first.shape)} and "
-            f"{tuple(second.shape)}; pass the activations of the children of every latent."
+        raise InputError(
+            f"Expected `first` and `second` of shape (N, M, F) for {num_latents} `latents`, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}; pass the activations of the children of every latent."
         )
     check_finite(first, "first")
     check_finite(second, "second")

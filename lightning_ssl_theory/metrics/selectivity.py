@@ -17,8 +17,15 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from lightning_ssl_theory.checks import check_finite, check_shape, check_targets, check_two_classes
-from lightning_ssl_theory.metrics.sum_metric import SumMetric, check_size
+from lightning_ssl_theory.checks import (
+    check_finite,
+    check_integer,
+    check_number,
+    check_shape,
+    check_targets,
+    check_two_classes,
+)
+from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import class_sums, to_float64, variance_from_sums
 
 
@@ -107,8 +114,8 @@ class Selectivity(SumMetric):
 
     def __init__(self, num_features: int, num_classes: int, *, alpha: float = 0.05, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_size(num_features, "num_features")
-        check_size(num_classes, "num_classes")
+        check_integer(num_features, "num_features")
+        check_integer(num_classes, "num_classes")
         check_alpha(alpha)
         self.num_features, self.num_classes, self.alpha = num_features, num_classes, alpha
         self._declare_sums(
@@ -135,9 +142,8 @@ class Selectivity(SumMetric):
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise ValueError unless a level lies between 0 and 1."""
-    if not 0 < alpha < 1:
-        raise ValueError(f"Expected `alpha` between 0 and 1, got {alpha}; pass a level such as 0.05.")
+    """Raise InputError unless a level lies between 0 and 1."""
+    check_number(alpha, "alpha", "(0, 1)", advice="pass a level such as 0.05")
 
 
 def _update(features: Tensor, targets: Tensor, num_classes: int) -> _Sums:

@@ -35,17 +35,3 @@ class SumMetric(Metric):
     def _apply(self, fn: Callable, exclude_state: Sequence[str] = "") -> nn.Module:
         device = device_with_float64(fn(torch.zeros(1, device=self.device)).device)
         return super()._apply(lambda tensor: tensor.to(device), exclude_state)
-
-
-def check_size(value: int, name: str) -> None:
-    """Raise unless a number is a positive integer.
-
-    Args:
-        value: A number of features or classes.
-        name: What the caller calls it.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected `{name}` to be a positive integer, got {value!r}; pass a size.")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
 from lightning_ssl_theory.metrics.row_blocks import row_blocks
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64
@@ -37,6 +37,7 @@ def uniformity(features: Tensor) -> Tensor:
         >>> round(float(uniformity(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))), 6)
         -4.0
     """
+    check_shape(features, "features", "N+ D")
     return _compute(_update(features))
 
 
@@ -106,7 +107,7 @@ def _update(features: Tensor) -> _Sums:
 
 def _compute(sums: _Sums) -> Tensor:
     if sums.num_pairs == 0:
-        raise ValueError(
+        raise InputError(
             "Expected at least one pair of samples, got none; update with batches of two or more rows."
         )
     return (sums.potential_sum / sums.num_pairs).log()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape, check_targets
+from lightning_ssl_theory.checks import InputError, check_integer, check_shape, check_targets
 
 
 def top_k_correct(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
@@ -21,19 +21,18 @@ def top_k_correct(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
         Shape (N,), bool; its sum adds over batches and ranks. O(N C) time and memory.
 
     Raises:
-        ValueError: If k lies outside 1..C or a score is NaN.
+        InputError: If k lies outside 1..C or a score is NaN.
 
     Example:
         >>> top_k_correct(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()
         [True, False]
     """
-    check_shape(scores, "scores", "N C")
+    check_shape(scores, "scores", "N C+")
     num_classes = scores.shape[1]
     check_targets(targets, len(scores), num_classes)
-    if not 1 <= k <= num_classes:
-        raise ValueError(f"Expected `k` in 1..{num_classes}, got {k}; pass at most the number of classes.")
+    check_integer(k, "k", at_most=num_classes, advice="pass at most the number of classes")
     if scores.isnan().any():
-        raise ValueError("Expected `scores` without NaN, got some; check the classifier and the features.")
+        raise InputError("Expected `scores` without NaN, got some; check the classifier and the features.")
     column = targets.to(scores.device).long()[:, None]  # (N, 1)
     of_target = scores.gather(1, column)
     num_above = (scores > of_target).sum(1)

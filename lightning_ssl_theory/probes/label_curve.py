@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.probes.accuracy import top_k_correct
 from lightning_ssl_theory.probes.logistic import logistic_classifier
 from lightning_ssl_theory.probes.ridge_regression import r2_score, ridge_regression
@@ -38,7 +39,7 @@ def label_curve(
         have a label.
 
     Raises:
-        ValueError: If a count is less than 1 or more than N.
+        InputError: If a count is less than 1 or more than N.
 
     Example:
         >>> goals = torch.linspace(-1, 1, 40).unsqueeze(1)
@@ -49,7 +50,7 @@ def label_curve(
     """
     num_samples, num_classes = len(fitted.features), int(fitted.labels.max()) + 1
     if not all(1 <= count <= num_samples for count in counts):
-        raise ValueError(
+        raise InputError(
             f"Expected `counts` between 1 and {num_samples}, got {list(counts)}; pass as many samples as the largest."
         )
     is_scored, rows = held_out.labels >= 0, []

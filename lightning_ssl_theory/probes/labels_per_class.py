@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import InputError, check_instance, check_integer, check_shape, check_targets
 
 
 def labels_per_class(targets: Tensor, num_labels: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -21,7 +21,7 @@ def labels_per_class(targets: Tensor, num_labels: int, *, generator: torch.Gener
         Ascending indices, shape (k P,) for P classes, int64, on the CPU. O(N P) time.
 
     Raises:
-        ValueError: If a class has fewer than k samples.
+        InputError: If a class has fewer than k samples.
 
     Example:
         >>> y = torch.tensor([1, 1, 0, 1, 0, 0])
@@ -30,13 +30,14 @@ def labels_per_class(targets: Tensor, num_labels: int, *, generator: torch.Gener
         [2, 2]
     """
     check_shape(targets, "targets", "N")
-    if num_labels < 1:
-        raise ValueError(f"Expected `num_labels` >= 1, got {num_labels}; pass the labels for each class.")
+    check_targets(targets, len(targets), None)
+    check_integer(num_labels, "num_labels", advice="pass the labels for each class")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     labels = targets.detach().cpu()
     classes, counts = labels.unique(return_counts=True)
     if (counts < num_labels).any():
         rarest = counts.argmin()
-        raise ValueError(
+        raise InputError(
             f"Expected at least {num_labels} samples of every class, got {int(counts[rarest])} of class "
             f"{int(classes[rarest])}; lower `num_labels` or pass more samples."
         )

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lightning_ssl_theory.checks import (
+    check_callable,
     check_finite,
+    check_integer,
     check_positive,
     check_shape,
     check_targets,
@@ -68,6 +70,8 @@ def logistic_classifier(
         [0, 0, 1, 1]
     """
     check_positive(l2, "l2")
+    check_callable(all_sum, "all_sum")
+    check_integer(max_iterations, "max_iterations", at_most=10**8)
     check_shape(features, "features", "N D")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")

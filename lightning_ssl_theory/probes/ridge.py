@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lightning_ssl_theory.checks import (
+    check_callable,
     check_finite,
+    check_instance,
     check_positive,
     check_shape,
     check_targets,
@@ -101,6 +103,7 @@ def ridge_classifier(statistics: RidgeStatistics, lamb: float = 1e-2) -> LinearC
         >>> classifier.weight.flatten().tolist(), classifier.bias.tolist()
         ([-0.25, 0.25], [0.5, 0.5])
     """
+    check_instance(statistics, "statistics", RidgeStatistics)
     check_positive(lamb, "lamb")
     check_two_classes(statistics.class_count)
     is_present = statistics.class_count > 0
@@ -153,6 +156,8 @@ def ridge_classifier_of_rows(
         [[-0.25, 0.0, 0.0], [0.25, 0.0, 0.0]]
     """
     check_positive(lamb, "lamb")
+    check_callable(all_sum, "all_sum")
+    check_callable(all_gather_rows, "all_gather_rows")
     check_shape(features, "features", "N D")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_positive, check_sequence, check_shape
 from lightning_ssl_theory.moments import EPS, to_float64
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 7))
@@ -63,7 +63,7 @@ def ridge_regression(
         penalty and O(N D) memory.
 
     Raises:
-        ValueError: If there are fewer than two rows, or no positive penalties.
+        InputError: If there are fewer than two rows, or no positive penalties.
 
     References:
         T. Hastie, R. Tibshirani, J. Friedman, "The Elements of Statistical Learning", 2009, eq. 7.51.
@@ -79,9 +79,10 @@ def ridge_regression(
     check_finite(features, "features")
     check_finite(targets, "targets")
     if len(features) < 2:
-        raise ValueError(f"Expected at least 2 rows, got {len(features)}; pass more samples.")
-    if not penalties or min(penalties) <= 0:
-        raise ValueError(f"Expected positive `penalties`, got {tuple(penalties)}; pass one or more.")
+        raise InputError(f"Expected at least 2 rows of `features`, got {len(features)}; pass more samples.")
+    check_sequence(penalties, "penalties")
+    for penalty in penalties:
+        check_positive(penalty, "penalties")
     exact, goals = to_float64(features), to_float64(targets)
     mean, goal_mean = exact.mean(0), goals.mean(0)
     centred = exact - mean
@@ -109,19 +110,21 @@ def r2_score(predictions: Tensor, targets: Tensor) -> Tensor:
         Shape (K,), float64; at most 1, negative for predictions worse than the mean.
 
     Raises:
-        ValueError: If a target is constant.
+        InputError: If a target is constant.
 
     Example:
         >>> y = torch.tensor([[0.0], [2.0]])
         >>> r2_score(y, y).tolist(), r2_score(torch.ones(2, 1), y).tolist()
         ([1.0], [0.0])
     """
-    check_shape(targets, "targets", "N K")
+    check_shape(targets, "targets", "N+ K")
     check_shape(predictions, "predictions", f"{len(targets)} {targets.shape[1]}")
+    check_finite(predictions, "predictions")
+    check_finite(targets, "targets")
     guess, goals = to_float64(predictions), to_float64(targets)
     spread = (goals - goals.mean(0)).square().sum(0)
     if not bool((spread > 0).all()):
-        raise ValueError("Expected `targets` that vary in every column, got a constant one; leave it out.")
+        raise InputError("Expected `targets` that vary in every column, got a constant one; leave it out.")
     return 1 - (goals - guess).square().sum(0) / spread
 
 

@@ -6,7 +6,7 @@ r"""Dictionaries: matrices M in R^{d1 x d} with orthonormal columns, the atoms.
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_instance, check_integer, check_shape
 from lightning_ssl_theory.moments import to_float64
 
 _TOLERANCE = 1e-4  # float32 keeps it, half precision does not
@@ -29,16 +29,18 @@ def random_dictionary(
         M, shape (d1, d), float32, M^T M = I to rounding. O(d1 d^2) time.
 
     Raises:
-        ValueError: If d1 < d, or d < 1.
+        InputError: If d1 < d, or d < 1.
 
     Example:
         >>> atoms = random_dictionary(8, 3, generator=torch.Generator().manual_seed(0))
         >>> bool((atoms.mT @ atoms - torch.eye(3)).abs().max() < 1e-6)
         True
     """
-    check_positive(num_atoms, "num_atoms")
+    check_integer(num_features, "num_features")
+    check_integer(num_atoms, "num_atoms")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     if num_features < num_atoms:
-        raise ValueError(
+        raise InputError(
             f"Expected `num_features` >= `num_atoms` = {num_atoms}, got {num_features}; "
             "orthonormal atoms need at least as many coordinates."
         )
@@ -55,23 +57,21 @@ def check_dictionary(dictionary: Tensor) -> None:
         dictionary: M, shape (d1, d).
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it is no matrix, has no columns, more columns than rows, values that are not finite, or
+        InputError: If it is no matrix, has no columns, more columns than rows, values that are not finite, or
             columns that are not orthonormal.
 
     Example:
-        >>> check_dictionary(torch.ones(2, 1))
+        >>> check_dictionary(torch.ones(2, 1))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: Expected `dictionary` with orthonormal columns, got max |M^T M - I| = 1; pass \
-torch.linalg.qr(dictionary).Q.
+        lightning_ssl_theory.checks.InputError: Expected `dictionary` with orthonormal columns, got max ... = 1; ...
     """
     check_shape(dictionary, "dictionary", "d1 d")
     check_finite(dictionary, "dictionary")
     num_features, num_atoms = dictionary.shape
     if num_atoms == 0:
-        raise ValueError("Expected `dictionary` with at least one column, got none; pass atoms as columns.")
+        raise InputError("Expected `dictionary` with at least one column, got none; pass atoms as columns.")
     if num_features < num_atoms:
-        raise ValueError(
+        raise InputError(
             f"Expected `dictionary` of shape (d1, d) with d1 >= d, got {tuple(dictionary.shape)}; "
             "pass atoms as columns."
         )
@@ -79,7 +79,7 @@ torch.linalg.qr(dictionary).Q.
     gram = exact.mT @ exact
     error = float((gram - torch.eye(num_atoms, dtype=gram.dtype, device=gram.device)).abs().max())
     if error > _TOLERANCE:
-        raise ValueError(
+        raise InputError(
             f"Expected `dictionary` with orthonormal columns, got max |M^T M - I| = {error:.2g}; "
             "pass torch.linalg.qr(dictionary).Q."
         )

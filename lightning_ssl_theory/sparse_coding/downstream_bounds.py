@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError, check_number
 from lightning_ssl_theory.sparse_coding.law import check_law
 
 
@@ -51,6 +52,7 @@ def soft_threshold_r2(probability: float, noise_std: float, threshold: float) ->
         0.666666666667
     """
     _check_noisy(probability, noise_std)
+    check_number(threshold, "threshold", "[0, inf)")
     from_zero = 2 * _mean_square(-threshold, noise_std)
     from_one = _mean_square(1 - threshold, noise_std) + _mean_square(-1 - threshold, noise_std)
     mean = _mean(1 - threshold, noise_std) - _mean(-1 - threshold, noise_std)
@@ -73,6 +75,7 @@ def best_soft_threshold(probability: float, noise_std: float) -> tuple[float, fl
         >>> round(threshold, 2), round(r2, 3)
         (0.45, 0.788)
     """
+    _check_noisy(probability, noise_std)
     found = minimize_scalar(
         lambda threshold: -soft_threshold_r2(probability, noise_std, threshold),
         bounds=(0.0, 1.0 + noise_std),
@@ -131,4 +134,4 @@ def _density(values: Tensor) -> Tensor:
 def _check_noisy(probability: float, noise_std: float) -> None:
     check_law(probability, noise_std)
     if noise_std == 0:
-        raise ValueError("Expected `noise_std` > 0, got 0; without noise the input tells the codes exactly.")
+        raise InputError("Expected `noise_std` > 0, got 0; without noise the input tells the codes exactly.")

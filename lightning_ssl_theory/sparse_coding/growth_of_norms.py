@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_flag, check_integer, check_number, check_positive
+from lightning_ssl_theory.sparse_coding.law import check_law
 
 _LARGEST_EXPONENT = 709.0
 
@@ -53,7 +54,7 @@ def growth_rates(
         GrowthRates.
 
     Raises:
-        ValueError: If not 1 <= d < d1, or p is not positive.
+        InputError: If not 1 <= d < d1, or p is not positive.
 
     Example:
         >>> growth_rates(4, 1, probability=0.2, noise_std=1.0, masks=True)
@@ -61,7 +62,8 @@ def growth_rates(
         >>> growth_rates(4, 1, probability=0.2, noise_std=1.0, masks=False)
         GrowthRates(sparse=1.2, dense=1.0)
     """
-    _check_model(num_features, num_atoms, probability)
+    _check_model(num_features, num_atoms, probability, noise_std)
+    check_flag(masks, "masks")
     spread = num_atoms / num_features
     if masks:
         return GrowthRates(probability * (1 - spread), -probability * spread)
@@ -96,15 +98,15 @@ def minibatch_floor(
         The ratio, for small learning rates and without weight decay, on which it hardly depends.
 
     Raises:
-        ValueError: If not 1 <= d < d1, or p, B or eta is not positive.
+        InputError: If not 1 <= d < d1, or p, B or eta is not positive.
 
     Example:
         >>> law = {"probability": 0.5, "noise_std": 0.5, "learning_rate": 1.0}
         >>> minibatch_floor(4, 2, batch_size=10, **law), minibatch_floor(4, 2, batch_size=20, **law)
         (0.375, 0.1875)
     """
-    _check_model(num_features, num_atoms, probability)
-    check_positive(batch_size, "batch_size")
+    _check_model(num_features, num_atoms, probability, noise_std)
+    check_integer(batch_size, "batch_size")
     check_positive(learning_rate, "learning_rate")
     noise = _view_variance(num_features, num_atoms, probability=probability, noise_std=noise_std, masks=True)
     quotient = noise[0] * noise[1] * (num_features - num_atoms)
@@ -148,7 +150,7 @@ def stage_one_norms(
         Shape (T + 1, 2), float64: S and D after 0..T steps. O(T) time.
 
     Raises:
-        ValueError: If not 1 <= d < d1, p or B is not positive, or the norms overflow.
+        InputError: If not 1 <= d < d1, p or B is not positive, or the norms overflow.
 
     Example:
         >>> norms = stage_one_norms(
@@ -158,8 +160,12 @@ def stage_one_norms(
         >>> norms.tolist()  # S = 1, then 2^2 + 1: noise of a single sample as large as its mean
         [[1.0, 1.0], [5.0, 1.0]]
     """
-    _check_model(num_features, num_atoms, probability)
-    check_positive(batch_size, "batch_size")
+    _check_model(num_features, num_atoms, probability, noise_std)
+    check_integer(num_steps, "num_steps", at_least=0, at_most=10**8)
+    check_integer(batch_size, "batch_size")
+    check_number(learning_rate, "learning_rate", "[0, inf)")
+    check_number(weight_decay, "weight_decay", "[0, inf)")
+    check_number(init_std, "init_std", "[0, inf)")
     law: dict[str, Any] = {"probability": probability, "noise_std": noise_std, "masks": masks}
     rates = torch.tensor(growth_rates(num_features, num_atoms, **law), dtype=torch.float64) - weight_decay
     variances = torch.tensor(_view_variance(num_features, num_atoms, **law), dtype=torch.float64)
@@ -171,7 +177,7 @@ def stage_one_norms(
         norms.append(step @ norms[-1])
     path = torch.stack(norms)
     if not bool(path.isfinite().all()):
-        raise ValueError(
+        raise InputError(
             f"Expected norms that stay finite over `num_steps` = {num_steps}, got an overflow; the linear stage ends "
             "where the loss begins to fall: take fewer steps or lower `learning_rate`."
         )
@@ -196,24 +202,26 @@ def largest_dense_growth(num_features: int, num_atoms: int, *, probability: floa
         G, of ||dense||, not squared; infinite where it is no float.
 
     Raises:
-        ValueError: If not 1 <= d < d1, or p is not positive.
+        InputError: If not 1 <= d < d1, or p is not positive.
 
     Example:
         >>> largest_dense_growth(5, 1, probability=0.5, noise_std=1.0)
         4.0
     """
-    _check_model(num_features, num_atoms, probability)
+    _check_model(num_features, num_atoms, probability, noise_std)
     log_growth = math.log((num_features - num_atoms) / num_atoms) * noise_std**2 / (2 * probability)
     return math.exp(log_growth) if log_growth < _LARGEST_EXPONENT else math.inf
 
 
-def _check_model(num_features: int, num_atoms: int, probability: float) -> None:
-    if not 1 <= num_atoms < num_features:
-        raise ValueError(
-            f"Expected `num_atoms` in [1, `num_features` = {num_features}), got {num_atoms}; "
-            "a dictionary has fewer atoms than features."
-        )
-    check_positive(probability, "probability")
+def _check_model(num_features: int, num_atoms: int, probability: float, noise_std: float) -> None:
+    check_integer(num_features, "num_features")
+    check_integer(
+        num_atoms,
+        "num_atoms",
+        at_most=num_features - 1,
+        advice="a dictionary has fewer atoms than `num_features`",
+    )
+    check_law(probability, noise_std)
 
 
 # Variance of the second view along one sparse and one dense direction.

@@ -2,6 +2,8 @@ r"""The law of the sparse coding model x = M z + xi: how often an atom takes par
 
 import math
 
+from lightning_ssl_theory.checks import check_integer, check_number
+
 
 def theorem_law(num_atoms: int) -> tuple[float, float]:
     r"""Probability and noise of the theorem, with all constants 1.
@@ -15,18 +17,16 @@ def theorem_law(num_atoms: int) -> tuple[float, float]:
         p and sigma; sigma^2 >= p for every d.
 
     Raises:
-        ValueError: If d < 3, where log log d is not positive.
+        InputError: If d < 3, where log log d is not positive.
 
     Example:
         >>> probability, noise_std = theorem_law(32)
         >>> round(probability, 4), round(noise_std**2, 4)
         (0.0388, 0.0582)
     """
-    if num_atoms < 3:
-        raise ValueError(
-            f"Expected at least 3 atoms for the theorem's p = log log d / d, got {num_atoms}; "
-            "pass `probability` and `noise_std`."
-        )
+    check_integer(
+        num_atoms, "num_atoms", at_least=3, advice="for fewer pass `probability` and `noise_std` of your own"
+    )
     log = math.log(num_atoms)
     return math.log(log) / num_atoms, math.sqrt(math.sqrt(log) / num_atoms)
 
@@ -39,19 +39,14 @@ def check_law(probability: float, noise_std: float) -> None:
         noise_std: sigma, to be >= 0.
 
     Raises:
-        ValueError: If one is out of its range.
+        InputError: If one is out of its range.
 
     Example:
-        >>> check_law(0.0, 1.0)
+        >>> check_law(0.0, 1.0)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: Expected `probability` in (0, 1], got 0.0; it is the share of samples that an atom is part of.
+        lightning_ssl_theory.checks.InputError: Expected `probability` in (0, 1], got 0.0; it is the share ...
     """
-    if not 0 < probability <= 1:
-        raise ValueError(
-            f"Expected `probability` in (0, 1], got {probability}; "
-            "it is the share of samples that an atom is part of."
-        )
-    if not 0 <= noise_std < math.inf:
-        raise ValueError(
-            f"Expected finite `noise_std` >= 0, got {noise_std}; pass 0 for samples without noise."
-        )
+    check_number(
+        probability, "probability", "(0, 1]", advice="it is the share of samples that an atom is part of"
+    )
+    check_number(noise_std, "noise_std", "[0, inf)", advice="pass 0 for samples without noise")

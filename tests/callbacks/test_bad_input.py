@@ -96,7 +96,7 @@ AT_SETUP = [
     ),
     pytest.param(
         lambda: NeuronSelectivity(["backbone"], num_classes=-3),
-        "Expected `num_classes` to be a positive integer, got -3",
+        "Expected `num_classes` of at least 1, got -3",
         id="negative-classes",
     ),
     pytest.param(

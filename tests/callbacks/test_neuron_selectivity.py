@@ -169,5 +169,5 @@ def test_latents_that_do_not_fit_are_left_out_with_a_sentence(read_batch, messag
 
 
 def test_no_latents():
-    with pytest.raises(ValueError, match="Expected `num_latents` to be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="Expected `num_latents` of at least 1, got 0"):
         NeuronSelectivity(["backbone"], num_latents=0)

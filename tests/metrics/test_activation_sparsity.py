@@ -88,5 +88,5 @@ def test_rejects_bad_batches() -> None:
         metric.update(torch.full((3, 2), math.nan))
     with pytest.raises(ValueError, match="Expected at least 2 samples, got 1; sparsity"):
         activation_sparsity(torch.ones(1, 2))
-    with pytest.raises(ValueError, match="`num_features` to be a positive integer, got True"):
+    with pytest.raises(ValueError, match="`num_features` to be an integer, got True"):
         ActivationSparsity(True)

@@ -271,5 +271,5 @@ def test_rejects_bad_batches() -> None:
         metric.update(torch.zeros(2))
     with pytest.raises(ValueError, match="Expected finite `features`, got 1 of 2"):
         metric.update(torch.tensor([[0.0, math.inf]]))
-    with pytest.raises(ValueError, match="`num_features` to be a positive integer, got -1"):
+    with pytest.raises(ValueError, match="`num_features` of at least 1, got -1"):
         EffectiveRank(-1)

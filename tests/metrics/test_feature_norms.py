@@ -172,5 +172,5 @@ def test_rejects_bad_batches() -> None:
         metric.compute()
     with pytest.raises(ValueError, match=r"Expected `weights` of shape \(N, 3\), got \(2, 4\)"):
         dictionary_coverage(torch.zeros(2, 4), torch.eye(3))
-    with pytest.raises(ValueError, match="Expected at least one sample, got none"):
+    with pytest.raises(ValueError, match=r"Expected `weights` of shape \(N, D\) with N >= 1, got \(0, 3\)"):
         dictionary_coverage(torch.zeros(0, 3), torch.eye(3))

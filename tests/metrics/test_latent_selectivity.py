@@ -125,7 +125,7 @@ def test_lucky_nodes():
         (
             torch.zeros(3, 4),
             torch.zeros(3, 0),
-            r"Expected `latents` of shape \(N, M\) with M >= 1, got \(3, 0\); pass at least one",
+            r"Expected `latents` of shape \(3, M\) with M >= 1, got \(3, 0\)",
         ),
         (
             torch.zeros(3, 5),
@@ -142,9 +142,9 @@ def test_rejected(features, latents, message):
 
 
 def test_metric_rejects_sizes_and_shapes():
-    with pytest.raises(ValueError, match=r"Expected `num_latents` to be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `num_latents` of at least 1, got 0"):
         LatentSelectivity(0, 2)
-    with pytest.raises(ValueError, match=r"Expected `group_size` to be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `group_size` of at least 1, got 0"):
         LatentSelectivity(2, 0)
     with pytest.raises(ValueError, match=r"Expected `features` of shape \(N, 12\), got \(3, 5\)"):
         LatentSelectivity(LATENTS, SIZE).update(torch.zeros(3, 5), torch.zeros(3, LATENTS))

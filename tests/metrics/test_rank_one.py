@@ -120,13 +120,13 @@ def test_no_signal():
             torch.zeros(3, 4),
             torch.zeros(3, 2),
             torch.zeros(3, 2),
-            r"Expected two views of shape \(N, M, F\) for 2",
+            r"Expected `first` and `second` of shape \(N, M, F\) for 2 `latents`",
         ),
         (
             torch.zeros(3, 5),
             torch.zeros(3, 5),
             torch.zeros(3, 2),
-            r"Expected two views of shape \(N, M, F\) for 2",
+            r"Expected `first` and `second` of shape \(N, M, F\) for 2 `latents`",
         ),
         (
             torch.zeros(3, 4),
@@ -138,7 +138,7 @@ def test_no_signal():
             torch.zeros(3, 4),
             torch.zeros(3, 4),
             torch.zeros(3, 0),
-            r"Expected `latents` of shape \(N, M\) with M >= 1, got \(3, 0\)",
+            r"Expected `latents` of shape \(3, M\) with M >= 1, got \(3, 0\)",
         ),
         (torch.full((3, 2), torch.inf), torch.zeros(3, 2), torch.zeros(3, 2), r"Expected finite `first`"),
         (torch.zeros(3, 2), torch.full((3, 2), torch.inf), torch.zeros(3, 2), r"Expected finite `second`"),
@@ -150,9 +150,9 @@ def test_rejected(first, second, latents, message):
 
 
 def test_metric_rejects_sizes_and_shapes():
-    with pytest.raises(ValueError, match=r"Expected `num_latents` to be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `num_latents` of at least 1, got 0"):
         RankOne(0, 2)
-    with pytest.raises(ValueError, match=r"Expected `num_inputs` to be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `num_inputs` of at least 1, got 0"):
         RankOne(2, 0)
     with pytest.raises(ValueError, match=r"Expected `first` of shape \(N, 6\), got \(3, 5\)"):
         RankOne(LATENTS, INPUTS).update(torch.zeros(3, 5), torch.zeros(3, 5), torch.zeros(3, LATENTS))

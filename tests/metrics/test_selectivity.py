@@ -226,9 +226,9 @@ def test_rejects_no_samples() -> None:
 
 
 def test_rejects_bad_settings() -> None:
-    with pytest.raises(ValueError, match=r"`alpha` between 0 and 1, got 1\.5; pass a level"):
+    with pytest.raises(ValueError, match=r"Expected `alpha` in \(0, 1\), got 1\.5"):
         Selectivity(2, 3, alpha=1.5)
-    with pytest.raises(ValueError, match="`num_features` to be a positive integer, got 0; pass a size"):
+    with pytest.raises(ValueError, match="`num_features` of at least 1, got 0; pass a whole number"):
         Selectivity(0, 3)
-    with pytest.raises(ValueError, match=r"`num_classes` to be a positive integer, got 2\.5"):
+    with pytest.raises(ValueError, match=r"`num_classes` to be an integer, got 2\.5"):
         Selectivity(2, 2.5)

@@ -43,7 +43,7 @@ def test_rejects_bad_input() -> None:
         ValueError, match="at least 2 samples of every class, got 1 of class 3; lower `num_labels`"
     ):
         labels_per_class(torch.tensor([0, 0, 3]), 2)
-    with pytest.raises(ValueError, match="Expected `num_labels` >= 1, got 0; pass"):
+    with pytest.raises(ValueError, match="Expected `num_labels` of at least 1, got 0"):
         labels_per_class(torch.tensor([0]), 0)
     with pytest.raises(ValueError, match=r"Expected `targets` of shape \(N,\), got \(1, 1\)"):
         labels_per_class(torch.tensor([[0]]), 1)

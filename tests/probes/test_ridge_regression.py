@@ -100,11 +100,14 @@ def test_score():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"features": torch.ones(1, 2), "targets": torch.ones(1, 1)}, "Expected at least 2 rows, got 1"),
+        (
+            {"features": torch.ones(1, 2), "targets": torch.ones(1, 1)},
+            "Expected at least 2 rows of `features`, got 1",
+        ),
         ({"targets": torch.ones(3, 1)}, r"Expected `targets` of shape \(4, K\), got \(3, 1\)"),
         ({"features": torch.full((4, 2), torch.nan)}, "Expected finite `features`, got 8 of 8"),
-        ({"penalties": []}, r"Expected positive `penalties`, got \(\); pass one or more"),
-        ({"penalties": [0.0, 1.0]}, r"Expected positive `penalties`, got \(0.0, 1.0\)"),
+        ({"penalties": []}, "Expected `penalties` of at least 1 elements, got 0"),
+        ({"penalties": [0.0, 1.0]}, r"Expected `penalties` > 0, got 0\.0"),
     ],
 )
 def test_rejected(arguments, message):

@@ -44,7 +44,7 @@ def test_random_dictionary_is_incoherent():
     ("num_features", "num_atoms", "message"),
     [
         (3, 5, "Expected `num_features` >= `num_atoms` = 5, got 3; orthonormal atoms need"),
-        (3, 0, "Expected `num_atoms` > 0, got 0"),
+        (3, 0, "Expected `num_atoms` of at least 1, got 0"),
     ],
 )
 def test_rejected_sizes(num_features, num_atoms, message):

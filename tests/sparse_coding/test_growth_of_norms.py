@@ -129,13 +129,13 @@ def test_numbers_beyond_floats():
 
 
 def test_rejected():
-    with pytest.raises(ValueError, match="Expected `batch_size` > 0, got 0"):
+    with pytest.raises(ValueError, match="Expected `batch_size` of at least 1, got 0"):
         minibatch_floor(**SIZES, **LAW, batch_size=0, learning_rate=1.0)
     with pytest.raises(ValueError, match="Expected `learning_rate` > 0, got 0"):
         minibatch_floor(**SIZES, **LAW, batch_size=1, learning_rate=0)
-    with pytest.raises(ValueError, match="Expected `batch_size` > 0, got 0"):
+    with pytest.raises(ValueError, match="Expected `batch_size` of at least 1, got 0"):
         stage_one_norms(1, **SIZES, **LAW, masks=True, batch_size=0, learning_rate=1.0)
-    with pytest.raises(ValueError, match="Expected `probability` > 0, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `probability` in \(0, 1\], got 0"):
         largest_dense_growth(4, 2, probability=0, noise_std=1.0)
 
 
@@ -154,8 +154,8 @@ def test_rejected_models(predict, num_features, num_atoms):
     sizes = {"num_features": num_features, "num_atoms": num_atoms}
     with pytest.raises(
         ValueError,
-        match=rf"Expected `num_atoms` in \[1, `num_features` = 4\), got {num_atoms}; a dictionary has fewer",
+        match=rf"Expected `num_atoms` of at (most 3|least 1), got {num_atoms}; a dictionary has fewer",
     ):
         predict(**sizes, **LAW)
-    with pytest.raises(ValueError, match="Expected `probability` > 0, got 0"):
+    with pytest.raises(ValueError, match=r"Expected `probability` in \(0, 1\], got 0"):
         predict(**SIZES, **LAW | {"probability": 0})

@@ -14,9 +14,7 @@ def test_law_of_the_theorem():
         assert probability == pytest.approx(math.log(math.log(num_atoms)) / num_atoms)
         assert noise_std**2 == pytest.approx(math.sqrt(math.log(num_atoms)) / num_atoms)
         assert noise_std**2 >= probability
-    with pytest.raises(
-        ValueError, match="Expected at least 3 atoms for the theorem's p = log log d / d, got 2"
-    ):
+    with pytest.raises(ValueError, match="Expected `num_atoms` of at least 3, got 2"):
         theorem_law(2)
 
 
