@@ -9,6 +9,8 @@ from lightning_ssl_theory.metrics.activation_sparsity import (
     activation_sparsity,
 )
 from lightning_ssl_theory.metrics.alignment import Alignment, alignment
+from lightning_ssl_theory.metrics.augmentation_concentration import Concentration, augmentation_concentration
+from lightning_ssl_theory.metrics.augmented_distances import augmented_distances
 from lightning_ssl_theory.metrics.dimension_alignment import dimension_alignment
 from lightning_ssl_theory.metrics.effective_rank import (
     EffectiveRank,
@@ -22,6 +24,7 @@ from lightning_ssl_theory.metrics.feature_norms import (
     dictionary_coverage,
     feature_norms,
 )
+from lightning_ssl_theory.metrics.generalization_bound import GeneralizationBound, generalization_bound
 from lightning_ssl_theory.metrics.latent_selectivity import (
     LatentSelectivity,
     LatentSelectivityValues,
@@ -37,11 +40,13 @@ __all__ = [
     "ActivationSparsity",
     "ActivationSparsityValues",
     "Alignment",
+    "Concentration",
     "DictionaryCoverage",
     "EffectiveRank",
     "EffectiveRankValues",
     "FeatureNormValues",
     "FeatureNorms",
+    "GeneralizationBound",
     "LatentSelectivity",
     "LatentSelectivityValues",
     "RankOne",
@@ -52,10 +57,13 @@ __all__ = [
     "Uniformity",
     "activation_sparsity",
     "alignment",
+    "augmentation_concentration",
+    "augmented_distances",
     "dictionary_coverage",
     "dimension_alignment",
     "feature_effective_rank",
     "feature_norms",
+    "generalization_bound",
     "latent_selectivity",
     "lucky_nodes",
     "rank_one",

@@ -1,0 +1,146 @@
+r"""The error bound of contrastive learning, and what it is made of: alignment, divergence and concentration."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_finite,
+    check_shape,
+    check_targets,
+    check_two_classes,
+)
+
+
+class GeneralizationBound(NamedTuple):
+    r"""The bound and its parts; those that depend on them have the shape of sigma, delta and epsilon together.
+
+    Attributes:
+        r_epsilon: Share of samples two of whose views are further apart than epsilon.
+        rho_max: How far, relative to r^2, a class may be from its centre.
+        delta_mu: 1 minus the smallest squared norm of a centre, relative to r^2; a scalar.
+        divergence: Largest product of two centres, relative to r^2; a scalar.
+        threshold: What it must stay below, relative to r^2; positive only for rho_max < 0.268.
+        holds: Whether it does.
+        bound: Largest error of the nearest-centre classifier that theory allows; NaN where the condition does not hold.
+        error: That classifier's error on the clean samples; a scalar.
+    """
+
+    r_epsilon: Tensor
+    rho_max: Tensor
+    delta_mu: Tensor
+    divergence: Tensor
+    threshold: Tensor
+    holds: Tensor
+    bound: Tensor
+    error: Tensor
+
+
+def generalization_bound(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    sigma: Tensor | float,
+    delta: Tensor | float,
+    epsilon: Tensor | float,
+    lipschitz: Tensor | float,
+) -> GeneralizationBound:
+    r"""Error bound of the nearest-centre classifier on features of one norm r.
+
+    With :math:`\mu_k` the mean over samples and views of class k, :math:`p_k` its share and :math:`R_\epsilon` the
+    share of samples two of whose views differ by more than epsilon,
+
+    .. math::
+        \rho = 2(1 - \sigma) + R_\epsilon / \min_k p_k + \sigma (L \delta + 2 \epsilon) / r
+
+    If :math:`\mu_k \cdot \mu_l < r^2 (1 - \rho - \sqrt{2 \rho} - \Delta_\mu / 2)` for all pairs of classes, the
+    classifier errs on at most :math:`(1 - \sigma) + R_\epsilon` of the samples. Beyond rho = 0.764 the condition
+    cannot hold, and the bound says nothing. It is exact for the population of samples and views that are given; as a
+    statement on others it is an estimate, since few views underestimate R and sigma.
+
+    Args:
+        features: Of A views of N samples, all of one norm, shape (N, A, D); the first view is the clean sample.
+        labels: Classes, shape (N,), integers from 0, none of them empty.
+        sigma: Concentration of the augmented samples, in (0, 1]; see `augmentation_concentration`.
+        delta: The distance that it belongs to, not negative.
+        epsilon: Largest distance of two views of a sample that counts as aligned, not negative.
+        lipschitz: L, Lipschitz constant of the features with respect to the samples.
+
+    Returns:
+        float64 values; `sigma`, `delta`, `epsilon` and `lipschitz` are broadcast. O(N A^2 D) time.
+
+    Raises:
+        InputError: If features are not of one norm, there is one view or class, a class is empty, or a number lies
+            outside its range.
+
+    References:
+        Huang, Yi, Zhao, Jiang, "Towards the Generalization of Contrastive Self-Supervised Learning", 2021, theorem 1.
+
+    Example:
+        >>> features = torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+        >>> found = generalization_bound(
+        ...     features, torch.tensor([0, 1]), sigma=1.0, delta=0.0, epsilon=0.0, lipschitz=1.0
+        ... )
+        >>> bool(found.holds), float(found.bound), float(found.error)
+        (True, 0.0, 0.0)
+    """
+    radius = _check_features(features)
+    check_targets(labels, len(features), None)
+    class_count = torch.bincount(labels)
+    check_two_classes(class_count)
+    if not class_count.all():
+        raise InputError(
+            f"Expected samples of every class in 0..{len(class_count) - 1}, found none of class "
+            f"{int(class_count.argmin())}; number the classes of `labels` without gaps."
+        )
+    features = features.double() / radius
+    sigma = _within(sigma, "sigma", largest=1.0, like=features)
+    delta, epsilon, lipschitz = (
+        _within(value, name, like=features)
+        for value, name in ((delta, "delta"), (epsilon, "epsilon"), (lipschitz, "lipschitz"))
+    )
+    centres = features.new_zeros(len(class_count), features.shape[2])
+    centres = centres.index_add(0, labels, features.mean(1)) / class_count[:, None]
+    products = centres @ centres.mT
+    spread = torch.cdist(features, features).flatten(1).amax(1) * radius
+    r_epsilon = (spread > epsilon[..., None]).double().mean(-1)
+    smallest_share = class_count.min() / len(labels)
+    rho = 2 * (1 - sigma) + r_epsilon / smallest_share + sigma * (lipschitz * delta + 2 * epsilon) / radius
+    delta_mu = 1 - products.diagonal().min()
+    threshold = 1 - rho - (2 * rho).sqrt() - delta_mu / 2
+    divergence = products.fill_diagonal_(-torch.inf).max()
+    holds = divergence < threshold
+    bound = torch.where(holds, (1 - sigma) + r_epsilon, torch.nan)
+    nearest = torch.cdist(features[:, 0], centres).argmin(1)
+    error = (nearest != labels).double().mean()
+    return GeneralizationBound(r_epsilon, rho, delta_mu, divergence, threshold, holds, bound, error)
+
+
+def _check_features(features: Tensor) -> float:
+    check_shape(features, "features", "N+ A+ D+")
+    check_finite(features, "features")
+    if features.shape[1] < 2:
+        raise InputError(
+            "Expected `features` of at least two views, got one; pass (N, A, D), the clean sample first."
+        )
+    norms = features.double().norm(dim=2)
+    radius = float(norms.mean())
+    tolerance = 1e3 * torch.finfo(features.dtype if features.is_floating_point() else torch.float32).eps
+    if not float((norms - radius).abs().max()) <= tolerance * radius or radius == 0:
+        raise InputError(
+            f"Expected `features` of one norm, got {float(norms.min()):.4g} to {float(norms.max()):.4g}; "
+            "normalize them."
+        )
+    return radius
+
+
+def _within(value: Tensor | float, name: str, *, like: Tensor, largest: float = torch.inf) -> Tensor:
+    numbers = torch.as_tensor(value, dtype=torch.float64, device=like.device)
+    if not bool(((numbers >= 0) & (numbers <= largest)).all()):
+        span = "of at least 0" if largest == torch.inf else f"in [0, {largest:g}]"
+        raise InputError(
+            f"Expected `{name}` {span}, got {numbers.flatten().tolist()[:3]}; pass such numbers."
+        )
+    return numbers
