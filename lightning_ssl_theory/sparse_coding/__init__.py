@@ -9,6 +9,7 @@ from lightning_ssl_theory.sparse_coding.downstream_bounds import (
 )
 from lightning_ssl_theory.sparse_coding.growth_of_norms import (
     GrowthRates,
+    dense_start_std,
     growth_rates,
     largest_dense_growth,
     minibatch_floor,
@@ -22,6 +23,7 @@ __all__ = [
     "best_soft_threshold",
     "check_dictionary",
     "check_law",
+    "dense_start_std",
     "growth_rates",
     "largest_dense_growth",
     "linear_r2",

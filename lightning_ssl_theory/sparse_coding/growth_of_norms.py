@@ -213,6 +213,54 @@ def largest_dense_growth(num_features: int, num_atoms: int, *, probability: floa
     return math.exp(log_growth) if log_growth < _LARGEST_EXPONENT else math.inf
 
 
+def dense_start_std(
+    num_features: int,
+    num_atoms: int,
+    *,
+    probability: float,
+    noise_std: float,
+    num_neurons: int,
+    batch_size: int,
+    margin: float = 1.5,
+) -> float:
+    r"""Standard deviation of first weights from which, without masks, the dense part stays ahead of the sparse one.
+
+    .. math:: s = \frac{a}{G} \sqrt{\frac{\log B}{m\, \sigma^2 (d_1 - d)}}
+
+    with G of `largest_dense_growth`. Learning is linear until the similarity :math:`m \sigma^2 \|dense\|^2` of a
+    sample with itself reaches log B, which fits the loss. From here the dense part grows a times less than G until
+    then.
+
+    Args:
+        num_features: d1 > d.
+        num_atoms: d >= 1.
+        probability: p > 0.
+        noise_std: sigma > 0.
+        num_neurons: m.
+        batch_size: B >= 2.
+        margin: a; below 1 the sparse part overtakes.
+
+    Returns:
+        s; 0 where the dense part stays ahead for longer than a float can tell.
+
+    Raises:
+        InputError: If not 1 <= d < d1, B is less than 2, or another number is not positive.
+
+    Example:
+        >>> law = {"probability": 0.5, "noise_std": 1.0}
+        >>> std = dense_start_std(5, 1, **law, num_neurons=2, batch_size=8, margin=1.0)
+        >>> round(2 * 4 * (4 * std) ** 2 - math.log(8), 12)  # m (d1 - d) (G s)^2 = log B, G = 4
+        0.0
+    """
+    growth = largest_dense_growth(num_features, num_atoms, probability=probability, noise_std=noise_std)
+    check_positive(noise_std, "noise_std")
+    check_positive(margin, "margin")
+    check_integer(num_neurons, "num_neurons")
+    check_integer(batch_size, "batch_size", at_least=2, advice="a single sample has no negatives")
+    fitted = math.log(batch_size) / (num_neurons * noise_std**2)
+    return math.sqrt(fitted / (num_features - num_atoms)) / (growth / margin)
+
+
 def _check_model(num_features: int, num_atoms: int, probability: float, noise_std: float) -> None:
     check_integer(num_features, "num_features")
     check_integer(

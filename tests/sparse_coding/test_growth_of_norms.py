@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from lightning_ssl_theory.data import random_mask, sparse_coding_samples
 from lightning_ssl_theory.losses import StopGradientInfoNCELoss
 from lightning_ssl_theory.sparse_coding import (
+    dense_start_std,
     growth_rates,
     largest_dense_growth,
     minibatch_floor,
@@ -118,7 +119,24 @@ def test_largest_dense_growth(noise_share, expected):
     assert float(growth[crossing]) == pytest.approx(largest_dense_growth(512, 32, **law), rel=0.02)
 
 
+@pytest.mark.parametrize(("margin", "is_ahead"), [(1.2, True), (0.8, False)])
+def test_dense_part_is_ahead_when_the_loss_is_fitted(margin, is_ahead):
+    training = {"num_neurons": 128, "batch_size": 256}
+    start = dense_start_std(**SIZES, **LAW, **training, margin=margin)
+    # the population, in steps so small that both parts grow at their rates
+    options = {"masks": False, "batch_size": 10**12, "learning_rate": 1e-2, "init_std": start}
+    norms = stage_one_norms(4000, **SIZES, **LAW, **options)
+    similarity = 128 * LAW["noise_std"] ** 2 * norms[:, 1]
+    fitted = int((similarity < math.log(256)).sum())
+    assert 0 < fitted < 4000
+    assert bool(norms[fitted, 1] > norms[fitted, 0]) == is_ahead
+    growth = float((norms[fitted, 1] / norms[0, 1]).sqrt())
+    assert growth == pytest.approx(largest_dense_growth(**SIZES, **LAW) / margin, rel=1e-2)
+
+
 def test_numbers_beyond_floats():
+    law = {"probability": 1e-6, "noise_std": 30.0}
+    assert dense_start_std(512, 32, **law, num_neurons=1, batch_size=2) == 0
     assert largest_dense_growth(512, 32, probability=1e-6, noise_std=30.0) == math.inf
     law = {"probability": 1.0, "noise_std": 0.0, "masks": False, "batch_size": 9, "learning_rate": 1.0}
     with pytest.raises(
@@ -139,6 +157,21 @@ def test_rejected():
         largest_dense_growth(4, 2, probability=0, noise_std=1.0)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"noise_std": 0.0}, "Expected `noise_std` > 0, got 0"),
+        ({"num_neurons": 0}, "Expected `num_neurons` of at least 1, got 0"),
+        ({"margin": 0.0}, "Expected `margin` > 0, got 0"),
+        ({"batch_size": 1}, "Expected `batch_size` of at least 2, got 1; a single sample has no negatives"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_rejected_starts(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        dense_start_std(**SIZES, **LAW | {"num_neurons": 8, "batch_size": 8} | wrong)
+
+
 @pytest.mark.parametrize(("num_features", "num_atoms"), [(4, 8), (4, 4), (4, 0)])
 @pytest.mark.parametrize(
     "predict",
@@ -147,8 +180,9 @@ def test_rejected():
         partial(minibatch_floor, batch_size=1, learning_rate=1.0),
         partial(stage_one_norms, 1, masks=True, batch_size=1, learning_rate=1.0),
         largest_dense_growth,
+        partial(dense_start_std, num_neurons=1, batch_size=2),
     ],
-    ids=["rates", "floor", "norms", "growth"],
+    ids=["rates", "floor", "norms", "growth", "start"],
 )
 def test_rejected_models(predict, num_features, num_atoms):
     sizes = {"num_features": num_features, "num_atoms": num_atoms}
