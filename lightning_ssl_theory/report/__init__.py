@@ -21,7 +21,12 @@ from lightning_ssl_theory.report.verdicts import (
     mean_verdict,
     missing_verdict,
 )
-from lightning_ssl_theory.report.world_figures import plot_atoms, plot_label_curves, plot_lucky_node
+from lightning_ssl_theory.report.world_figures import (
+    plot_atoms,
+    plot_label_curves,
+    plot_lucky_node,
+    plot_stages,
+)
 from lightning_ssl_theory.report.write import write_report
 
 if TYPE_CHECKING:
@@ -48,6 +53,7 @@ __all__ = [
     "plot_lucky_node",
     "plot_means",
     "plot_seeds",
+    "plot_stages",
     "quiet_trainer",
     "read_run",
     "render_report",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning_ssl_theory.report.rows import values_of
 from lightning_ssl_theory.report.seed_mean import seed_mean
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plot_means(axes: Axes, places: Sequence[float], values: Sequence[Iterable[fl
 def plot_seeds(
     axes: Axes, places: Sequence[float], values: Iterable[Sequence[float]], *, label: str = "", **style: Any
 ) -> None:
-    """One line for each seed in the same style, under one label.
+    """One line for each seed in the same style, under one label; in the axes' next colour unless `color` is given.
 
     Args:
         axes: Where to draw.
@@ -38,10 +39,31 @@ def plot_seeds(
         label: Of the legend.
         **style: Of the lines.
     """
+    look: dict[str, Any] = {"linewidth": 1.2, "alpha": 0.7} | style
     for index, numbers in enumerate(values):
-        axes.plot(
-            places,
-            numbers,
-            **{"linewidth": 1.2, "alpha": 0.7} | style,
-            label=None if index else label or None,
-        )
+        (line,) = axes.plot(places, numbers, **look, label=None if index else label or None)
+        look |= {"color": line.get_color()}
+
+
+def plot_columns(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, str],
+    *,
+    over: str = "step",
+    **where: Any,
+) -> None:
+    """Columns of a table over another one: a colour for each, in it a line for each seed.
+
+    Args:
+        axes: Where to draw.
+        rows: The table, with a column "seed"; every seed has rows at the same places.
+        labels: Of the legend, by column.
+        over: The column of places, which also names the axis.
+        **where: What other columns must hold, as for `values_of`.
+    """
+    seeds = list(dict.fromkeys(values_of(rows, "seed", **where)))
+    for key, label in labels.items():
+        values = [values_of(rows, key, seed=seed, **where) for seed in seeds]
+        plot_seeds(axes, values_of(rows, over, seed=seeds[0], **where), values, label=label)
+    axes.set_xlabel(over)

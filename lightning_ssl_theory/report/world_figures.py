@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.rows import values_of
-from lightning_ssl_theory.report.seed_plots import plot_means
+from lightning_ssl_theory.report.seed_plots import plot_columns, plot_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
 GREY = "#8d939c"
+DASHED: dict[str, Any] = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2}
+SHARES = {
+    "active_singleton_share": "singletons",
+    "covered_share": "atoms covered",
+    "leading_atom_share": "leading atom's share",
+    "firing_rate": "firing rate",
+}
 
 
 def plot_atoms(axes: Sequence[Axes], weights: Mapping[str, Tensor], dictionary: Tensor) -> None:
@@ -32,6 +39,44 @@ def plot_atoms(axes: Sequence[Axes], weights: Mapping[str, Tensor], dictionary: 
         one.grid(visible=False)
     axes[0].set_ylabel("neuron, sorted by its leading atom")
     axes[-1].figure.colorbar(image, ax=axes[-1], label="|cosine|")
+
+
+def plot_stages(
+    axes: Sequence[Axes],
+    looks: Sequence[Mapping[str, Any]],
+    predicted: Mapping[str, Tensor],
+    *,
+    compared: str,
+    stage: int,
+    floor: float,
+) -> None:
+    """Four panels on learning a sparse coding world: norms of two arms, dense over sparse, and singletons of the first.
+
+    Args:
+        axes: Four.
+        looks: Of `FeatureNormMonitor`, with columns `arm`, `seed`, `step` and `ratio`, dense_norm / sparse_norm.
+        predicted: Of `stage_one_norms`, (T + 1, 2), for the two arms by name, the one with masks first.
+        compared: Another arm whose ratio is shown.
+        stage: Length of the linear stage; then the biases of the first arm grow.
+        floor: The ratio at which it should end, `minibatch_floor`.
+    """
+    first, second = predicted
+    for one, (arm, norms) in zip(axes, predicted.items(), strict=False):
+        plot_columns(one, looks, {"sparse_norm": "sparse", "dense_norm": "dense"}, arm=arm)
+        one.plot(norms, **DASHED)
+        one.plot([], [], label="predicted, linear stage", **DASHED)
+        one.set(title=arm, ylabel="squared norm", yscale="log")
+    for arm in (first, second, compared):
+        plot_columns(axes[2], looks, {"ratio": arm}, arm=arm)
+    axes[2].plot([0, stage], [floor, floor], label="predicted floor of stage I", **DASHED)
+    axes[2].set(title="dense / sparse", ylabel="ratio of squared norms", yscale="log")
+    plot_columns(axes[3], looks, SHARES, arm=first)
+    axes[3].set(title=f"{first}; grey: biases begin to grow", ylabel="share", ylim=(0, 1.06))
+    for one in (axes[0], axes[3]):
+        one.axvline(stage, color=GREY, lw=0.8)
+    for one in axes[:3]:
+        one.legend(fontsize=8)
+    axes[3].legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.18, 0.93))
 
 
 def plot_label_curves(
@@ -54,7 +99,7 @@ def plot_label_curves(
     counts = sorted({row["labels"] for row in rows})
     for name in dict.fromkeys(row["features"] for row in rows):
         values = [values_of(rows, key, features=name, labels=count) for count in counts]
-        style = {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1.2} if name == dashed else {}
+        style = DASHED if name == dashed else {}
         plot_means(axes, counts, values, label=name, **style)
     for name, cap in (caps or {}).items():
         axes.axhline(cap, color=GREY, lw=0.8, zorder=0)

@@ -1,5 +1,6 @@
 """Every example runs, with tiny settings."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
@@ -84,15 +85,25 @@ def holds_of(name, folder, **settings):
 
 
 def test_wen_li2021(tmp_path):
-    module = load("reproduce/wen_li2021")
-    sizes = module.Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
-    verdicts = module.main(sizes=sizes, num_seeds=2, shorten=0.6, num_processes=1, output_dir=str(tmp_path))
-    assert len(verdicts) == 16
-    found = {verdict.claim: verdict for verdict in verdicts}
+    sizes = load("reproduce/wen_li2021").Sizes(48, 6, 24, 64)
+    found = verdicts_of("wen_li2021", tmp_path, sizes=sizes, num_seeds=2, shorten=0.6)
+    assert len(found) == 11
     assert found["no masks: dense share > 0.7"].value > 0.7
-    assert {verdict.word for verdict in verdicts} == {"undecided (2 seeds)"}
+    assert {verdict.word for verdict in found.values()} == {"undecided (2 seeds)"}
     written = {path.stem for path in (tmp_path / "wen_li2021").iterdir()}
-    assert written == {"stages", "atoms", "downstream", "rates", "weights", "looks", "verdicts"}
+    assert written == {"stages", "atoms", "rates", "weights", "looks", "verdicts"}
+
+
+def test_wen_li2021_downstream(tmp_path):
+    sizes = load("reproduce/wen_li2021_downstream").Sizes(48, 6, 24, 64, labels=(60, 120), num_held_out=200)
+    found = verdicts_of("wen_li2021_downstream", tmp_path, sizes=sizes, num_seeds=2, shorten=0.6)
+    assert len(found) == 5
+    assert {verdict.word for verdict in found.values()} == {"undecided (2 seeds)"}
+    with (tmp_path / "wen_li2021_downstream" / "downstream.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    learned = ["masks", "no masks", "no masks, growing biases"]
+    assert list(dict.fromkeys(row["features"] for row in rows)) == [*learned, "raw input"]
+    assert len(rows) == 4 * 2 * 2  # features, seeds, numbers of labels
 
 
 def test_esser2023_fig1(tmp_path):
@@ -164,6 +175,7 @@ def test_scripts_are_short_and_time_nothing():
     """A script reads like the claims of its paper; what several share stands in `report`."""
     for path in sorted((EXAMPLES / "reproduce").glob("*.py")):
         text = path.read_text()
+        assert len(text.splitlines()) <= 250, f"{path.name} is longer than 250 lines"
         assert "perf_counter" not in text
         assert "runpy" not in text
         assert "argparse" not in text

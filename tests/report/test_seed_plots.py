@@ -1,9 +1,11 @@
 """Lines of seeds and of their means."""
 
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lightning_ssl_theory.report import plot_means, plot_seeds, seed_mean
+from lightning_ssl_theory.report.seed_plots import plot_columns
 
 
 def test_means_and_their_errors():
@@ -22,3 +24,27 @@ def test_one_label_for_all_seeds():
     plot_seeds(axes, [0, 1], [[1.0, 2.0], [3.0, 4.0]], label="masks", color="C0")
     assert [list(line.get_ydata()) for line in axes.lines] == [[1.0, 2.0], [3.0, 4.0]]
     assert axes.get_legend_handles_labels()[1] == ["masks"]
+
+
+def test_seeds_share_the_next_colour():
+    axes = Figure().subplots()
+    plot_seeds(axes, [0, 1], [[1.0, 2.0], [3.0, 4.0]], label="masks")
+    plot_seeds(axes, [0, 1], [[5.0, 6.0], [7.0, 8.0]], label="no masks")
+    first, also_first, second, also_second = (to_hex(line.get_color()) for line in axes.lines)
+    assert (first, second) == (to_hex("C0"), to_hex("C1"))
+    assert (also_first, also_second) == (first, second)
+
+
+def test_columns_by_seed():
+    axes = Figure().subplots()
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "sparse": 100 * seed + step, "dense": -step}
+        for arm in ("masks", "no masks")
+        for seed in (3, 1)
+        for step in (0, 5)
+    ]
+    plot_columns(axes, rows[:-1], {"sparse": "signal", "dense": "noise"}, arm="masks")
+    assert [list(line.get_ydata()) for line in axes.lines] == [[300, 305], [100, 105], [0, -5], [0, -5]]
+    assert all(list(line.get_xdata()) == [0, 5] for line in axes.lines)
+    assert axes.get_legend_handles_labels()[1] == ["signal", "noise"]
+    assert axes.get_xlabel() == "step"
