@@ -25,8 +25,8 @@ def check_shape(tensor: Tensor, name: str, layout: str) -> None:
         tensor: The tensor to look at.
         name: What the caller calls it.
         layout: Dimensions separated by spaces: a word for any size, the same wherever it recurs, with a last `+`
-            for any but 0; a number for exactly that size; a last `*` for any further dimensions. "N+ D" is a matrix
-            with a row, "N N" a square one, "N 2 *" two views of anything.
+            for any but 0; a number for exactly that size; a last or first `*` for any further dimensions. "N+ D" is
+            a matrix with a row, "N N" a square one, "N 2 *" two views of anything.
 
     Raises:
         InputError: If it is no tensor, holds complex numbers, or its shape does not fit.
@@ -43,10 +43,10 @@ def check_shape(tensor: Tensor, name: str, layout: str) -> None:
     if tensor.is_complex():
         raise InputError(f"Expected `{name}` of real numbers, got {tensor.dtype}; pass its real part.")
     words = layout.split()
-    is_open = words[-1:] == ["*"]
-    sizes = words[:-1] if is_open else words
+    is_open = "*" in words
+    sizes = [word for word in words if word != "*"]
     fits_order = tensor.ndim >= len(sizes) if is_open else tensor.ndim == len(sizes)
-    if fits_order and _sizes_fit(sizes, tensor.shape):
+    if fits_order and _sizes_fit(sizes, tensor.shape[-len(sizes) :] if words[:1] == ["*"] else tensor.shape):
         return
     expected = f"({words[0]},)" if len(words) == 1 else f"({', '.join(words)})"
     is_empty = fits_order and tensor.numel() == 0
@@ -151,12 +151,6 @@ def check_word(value: Any, name: str, words: Any) -> None:
 
     Raises:
         InputError: If it is none of them.
-
-    Example:
-        >>> from typing import Literal
-        >>> check_word("Gram", "method", Literal["gram", "lanczos"])
-        Traceback (most recent call last):
-        lightning_ssl_theory.checks.InputError: Expected `method` to be one of gram, lanczos, got 'Gram'; choose one.
     """
     if not isinstance(value, str) or value not in get_args(words):
         raise InputError(

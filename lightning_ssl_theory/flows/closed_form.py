@@ -5,6 +5,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError, check_number
 from lightning_ssl_theory.flows.clock import Clock, Line
 from lightning_ssl_theory.flows.problem import ON_SPHERE, checked_problem, checked_start
 
@@ -30,8 +31,7 @@ def closed_form_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         integrand, some hundreds; P grows at most with the logarithm of the largest time.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If there is more than one output, a shape does not fit, the norm of q0 exceeds 1, or a time is
+        InputError: If there is more than one output, a shape does not fit, the norm of q0 exceeds 1, or a time is
             negative.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
@@ -69,8 +69,7 @@ def limit_point(q0: Tensor, eigenvalues: Tensor) -> Tensor:
         Shape (\*, 1, d), float64, on the device of q0.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If there is more than one output, a shape does not fit, or the norm of q0 exceeds 1.
+        InputError: If there is more than one output, a shape does not fit, or the norm of q0 exceeds 1.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, Theorem 3, which leaves out m = 0, the sphere, and q0 orthogonal to the lowest eigenspace.
@@ -111,8 +110,7 @@ def leading_time(q0: Tensor, eigenvalues: Tensor, *, cosine: float = 0.99) -> Te
         the eigenspace, which the flow then never sees.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If `cosine` is out of range, there is more than one output, a shape does not fit, or the norm of
+        InputError: If `cosine` is out of range, there is more than one output, a shape does not fit, or the norm of
             q0 exceeds 1.
 
     Example:
@@ -120,8 +118,7 @@ def leading_time(q0: Tensor, eigenvalues: Tensor, *, cosine: float = 0.99) -> Te
         >>> round(leading_time(q0, torch.tensor([-1.0, 1.0]), cosine=0.8).item(), 6)
         0.143841
     """
-    if not 0 < cosine < 1:
-        raise ValueError(f"Expected `cosine` in (0, 1), got {cosine}; 0.99 is an angle of 8 degrees.")
+    check_number(cosine, "cosine", "(0, 1)", advice="0.99 is an angle of 8 degrees")
     start, spectrum = checked_start(q0, eigenvalues)
     _check_one_output(start)
     rows = start.flatten(0, -2).numpy()
@@ -131,7 +128,7 @@ def leading_time(q0: Tensor, eigenvalues: Tensor, *, cosine: float = 0.99) -> Te
 
 def _check_one_output(q0: Tensor) -> None:
     if q0.shape[-2] != 1:
-        raise ValueError(
+        raise InputError(
             f"Expected `q0` with one output, shape (*, 1, d), got {tuple(q0.shape)}; "
             "use grassmann_flow, or canonical_closed_form for the canonical flow."
         )

@@ -11,7 +11,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_positive, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_integer, check_sequence, check_shape
 from lightning_ssl_theory.flows.reduced_flows import OJA_RATES, FlowName, check_flow
 
 
@@ -27,15 +27,14 @@ def fixed_points(num_features: int, num_outputs: int) -> Iterator[tuple[int, ...
         :math:`\sum_{k \le z} \binom dk`.
 
     Raises:
-        TypeError: If an argument is no number.
-        ValueError: If a number is not positive.
+        InputError: If an argument is no number, or if a number is not positive.
 
     Example:
         >>> list(fixed_points(3, 2))
         [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
     """
-    check_positive(num_features, "num_features")
-    check_positive(num_outputs, "num_outputs")
+    check_integer(num_features, "num_features")
+    check_integer(num_outputs, "num_outputs")
     return (chosen for size in range(num_outputs + 1) for chosen in combinations(range(num_features), size))
 
 
@@ -65,8 +64,7 @@ def fixed_point_rates(
         Shape (z d,), float64, descending; the point is stable when none is positive.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If an index is out of range or repeated, there are more than z, or the flow is unknown.
+        InputError: If an index is out of range or repeated, there are more than z, or the flow is unknown.
 
     Example:
         >>> fixed_point_rates(torch.tensor([-1.0, 3.0]), (0,), 1).tolist()
@@ -74,9 +72,9 @@ def fixed_point_rates(
         >>> fixed_point_rates(torch.tensor([-1.0, 3.0]), (), 1).tolist()
         [4.0, -12.0]
     """
-    check_shape(eigenvalues, "eigenvalues", "d")
+    check_shape(eigenvalues, "eigenvalues", "d+")
     check_finite(eigenvalues, "eigenvalues")
-    check_positive(num_outputs, "num_outputs")
+    check_integer(num_outputs, "num_outputs")
     spectrum = eigenvalues.detach().double()
     _check_chosen(chosen, len(spectrum), num_outputs)
     check_flow(flow)
@@ -106,8 +104,7 @@ def stable_point(eigenvalues: Tensor, num_outputs: int) -> tuple[int, ...]:
         Indices, the lowest eigenvalue first; empty when none is negative: the outputs then vanish.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If a shape does not fit or `num_outputs` is not positive.
+        InputError: If a shape does not fit or `num_outputs` is not positive.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, Proposition 3.
@@ -116,16 +113,20 @@ def stable_point(eigenvalues: Tensor, num_outputs: int) -> tuple[int, ...]:
         >>> stable_point(torch.tensor([2.0, -1.0, -3.0]), 2)
         (2, 1)
     """
-    check_shape(eigenvalues, "eigenvalues", "d")
-    check_positive(num_outputs, "num_outputs")
+    check_shape(eigenvalues, "eigenvalues", "d+")
+    check_finite(eigenvalues, "eigenvalues")
+    check_integer(num_outputs, "num_outputs")
     order = eigenvalues.argsort()[:num_outputs].tolist()
     return tuple(index for index in order if eigenvalues[index] < 0)
 
 
 def _check_chosen(chosen: Sequence[int], num_features: int, num_outputs: int) -> None:
+    check_sequence(chosen, "chosen", at_least=0)
+    for index in chosen:
+        check_integer(index, "chosen", at_least=-num_features)
     is_known = all(0 <= index < num_features for index in chosen)
     if not is_known or len(set(chosen)) < len(chosen) or len(chosen) > num_outputs:
-        raise ValueError(
+        raise InputError(
             f"Expected `chosen` to hold at most {num_outputs} different indices below {num_features}, "
             f"got {tuple(chosen)}; see fixed_points."
         )

@@ -16,9 +16,11 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.flows.problem import checked_problem, frame_of, orthonormalized
 
 _TOLERANCE = 1e-12  # of a step: relative, and relative to the norms of q and k
+_MAX_PIECES = 100  # half a minute
 _PIECE = 64.0  # in units of the fastest rate; after each piece the rows are made orthonormal anew
 _LONGEST_STEP = 2.0  # in the same units: keeps e^2 to 1e-8, so that tiny columns grow as they should
 _SHORT = 1e-30  # beside its length at the start: a column that no longer moves the others
@@ -69,15 +71,16 @@ def integrate(q0: Tensor, eigenvalues: Tensor, times: Tensor, *, rate: float) ->
         times the largest eigenvalue, and ends where all outputs have come to rest.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: As `checked_problem`, or if the solver fails.
+        InputError: As `checked_problem`, or if the solver fails or would need too many steps.
     """
     problem = checked_problem(q0, eigenvalues, times)
     ahead, places = np.unique(problem.times.numpy(), return_inverse=True)
     frame, (num_outputs, width) = frame_of(problem.q0), problem.q0.shape[-2:]
     levels = torch.cat([problem.eigenvalues, problem.eigenvalues.new_zeros(num_outputs)])
     start, now, path = frame, 0.0, [frame[None, ..., :width][:0]]
-    while len(ahead):
+    for _ in range(_MAX_PIECES):
+        if not len(ahead):
+            return torch.cat(path)[torch.from_numpy(places)].movedim(0, -3).to(q0.device)
         is_moving = _is_moving(frame, start, levels)
         flow = _Flow(levels[is_moving], int(is_moving[:width].sum()), rate)
         now, states, num_reached = _piece(flow, frame[..., is_moving], now, ahead)
@@ -85,7 +88,10 @@ def integrate(q0: Tensor, eigenvalues: Tensor, times: Tensor, *, rate: float) ->
         whole[..., is_moving] = states
         path.append(whole[:num_reached, ..., :width])
         frame, ahead = whole[-1], ahead[num_reached:]
-    return torch.cat(path)[torch.from_numpy(places)].movedim(0, -3).to(q0.device)
+    raise InputError(
+        f"Expected `times` that a flow reaches in {_MAX_PIECES * _PIECE:g} units of its fastest rate, got a longer way "
+        "between `eigenvalues` that nearly agree; ask for shorter `times`, or use oja_flow or canonical_closed_form."
+    )
 
 
 # A column that has become short decays for ever where its eigenvalue lies above those of all the others.
@@ -115,7 +121,7 @@ def _piece(flow: _Flow, frame: Tensor, now: float, ahead: np.ndarray) -> tuple[f
         atol=tolerance * norms.clamp(min=1e-290).flatten().numpy(),
     )
     if not found.success:
-        raise ValueError(
+        raise InputError(
             f"Expected a flow that the solver can follow, got {found.message!r}; ask for shorter `times`, or use "
             "closed_form_flow for one output of the Grassmann flow, canonical_closed_form, or oja_flow."
         )

@@ -10,9 +10,12 @@ frame (q, k) of `frame_of` with M = diag(Lambda, 0): there c = 4.
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.flows.problem import checked_problem, frame_of, orthonormalized
 from lightning_ssl_theory.flows.reduced_flows import OJA_RATES, FlowName, check_flow
 
+_MAX_STEPS = 10_000  # a few seconds
+_REST = 1e-15  # of a column: less is rounding
 _MAX_EXPONENT = 4.0  # of a step: keeps the condition number of what is made orthonormal below e^4
 _TOLERANCE = 1e-6
 
@@ -38,8 +41,7 @@ def canonical_closed_form(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Ten
         t (max(0, max lambda) - min(0, min lambda)), and none once the outputs rest.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If a shape does not fit, the norm of q0 exceeds 1, or a time is negative.
+        InputError: If a shape does not fit, the norm of q0 exceeds 1, or a time is negative.
 
     Example:
         >>> path = canonical_closed_form(torch.eye(2), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 3.0]))
@@ -71,8 +73,7 @@ def oja_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor, *, flow: FlowName =
         Shape (\*, T, z, d), float64, orthonormal rows at any time: those nearest to q0 e^{-ctL}, by exact steps.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If the rows of q0 are not orthonormal, a shape does not fit, a time is negative, or the flow
+        InputError: If the rows of q0 are not orthonormal, a shape does not fit, a time is negative, or the flow
             is unknown.
 
     References: W.-Y. Yan, U. Helmke, J. Moore, "Global analysis of Oja's flow for neural networks", 1994.
@@ -87,7 +88,7 @@ def oja_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor, *, flow: FlowName =
     identity = torch.eye(q0.shape[-2], dtype=torch.float64)
     distance = float(torch.linalg.matrix_norm(problem.q0 @ problem.q0.mT - identity, ord=2).max())
     if distance > _TOLERANCE:
-        raise ValueError(
+        raise InputError(
             f"Expected `q0` with orthonormal rows, got ||q0 q0^T - I|| = {distance:.3g}; "
             "use grassmann_flow, stiefel_flow or canonical_flow."
         )
@@ -106,16 +107,26 @@ def _frames(frame: Tensor, levels: Tensor, moments: Tensor) -> Tensor:
 
 
 def _advanced(frame: Tensor, levels: Tensor, duration: float) -> Tensor:
-    while duration > 0:
+    for _ in range(_MAX_STEPS):
         is_alive = frame.flatten(0, -2).any(0)  # the others have decayed below the smallest number
         heights = (levels - levels[is_alive].min()).clamp(min=0)
         spread = float(heights[is_alive].max())
-        if spread == 0 or int(is_alive.sum()) <= frame.shape[-2]:
-            break
+        if duration <= 0 or spread == 0 or int(is_alive.sum()) <= frame.shape[-2]:
+            return frame
         step = min(duration, _MAX_EXPONENT / spread)
         moved = frame * (-step * heights).exp()
         left, values, _ = torch.linalg.svd(moved, full_matrices=False)
         # from the left, so that columns of zeros stay so
-        frame = orthonormalized((left / values.unsqueeze(-2)) @ left.mT @ moved)
+        before, frame = frame, orthonormalized((left / values.unsqueeze(-2)) @ left.mT @ moved)
         duration -= step
-    return frame
+        if bool((_lengths(frame - before) <= _REST * _lengths(frame)).all()):
+            return frame
+    raise InputError(
+        f"Expected `times` that a flow reaches in {_MAX_STEPS} steps, got a longer way between `eigenvalues` that "
+        "nearly agree; ask for shorter `times`."
+    )
+
+
+# Of every column: a tiny one that grows, beside others that rest, is about to move them.
+def _lengths(frame: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(frame, dim=-2)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
 
 ON_SPHERE = 1e-14
 """1 - s^2 below it is rounding of a singular value s = 1 of float64 outputs."""
@@ -43,8 +43,7 @@ def checked_problem(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Problem:
         The problem.
 
     Raises:
-        TypeError: If one is no tensor.
-        ValueError: If a shape does not fit, a value is not finite, a time is negative, or the spectral norm of
+        InputError: If a shape does not fit, a value is not finite, a time is negative, or the spectral norm of
             some q0 exceeds 1.
     """
     start, spectrum = checked_start(q0, eigenvalues)
@@ -64,16 +63,14 @@ def checked_start(q0: Tensor, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
         Both in float64.
 
     Raises:
-        TypeError: If one is no tensor.
-        ValueError: As in `checked_problem`.
+        InputError: If one is no tensor, or as in `checked_problem`.
     """
-    check_shape(eigenvalues, "eigenvalues", "d")
+    check_shape(eigenvalues, "eigenvalues", "d+")
     check_finite(eigenvalues, "eigenvalues")
     width = len(eigenvalues)
-    if not isinstance(q0, Tensor):
-        raise TypeError(f"Expected `q0` to be a torch.Tensor, got {type(q0).__name__}; use torch.as_tensor.")
+    check_shape(q0, "q0", "* z d")
     if q0.ndim < 2 or q0.shape[-1] != width or 0 in q0.shape:
-        raise ValueError(
+        raise InputError(
             f"Expected `q0` of shape (*, z, {width}) for {width} eigenvalues, got {tuple(q0.shape)}; "
             "pass W_2^T W_1 V, one row an output."
         )
@@ -81,7 +78,7 @@ def checked_start(q0: Tensor, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
     start = q0.detach().cpu().double()
     largest = float(torch.linalg.matrix_norm(start, ord=2).max())
     if largest > 1 + _NORM_TOLERANCE:
-        raise ValueError(
+        raise InputError(
             f"Expected `q0` of spectral norm at most 1, got {largest:.6g}; "
             "pass W_2^T W_1 V of weights with orthonormal columns."
         )
@@ -98,13 +95,12 @@ def checked_times(times: Tensor) -> Tensor:
         The same, float64, on the CPU.
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it is no vector, or a time is negative or not finite.
+        InputError: If it is no vector, or a time is negative or not finite.
     """
     check_shape(times, "times", "T")
     check_finite(times, "times")
     if bool((times < 0).any()):
-        raise ValueError(
+        raise InputError(
             f"Expected `times` >= 0, got {float(times.min()):g}; a flow starts at t = 0, "
             "and t is the sum of the learning rates."
         )

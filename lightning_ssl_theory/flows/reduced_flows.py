@@ -24,7 +24,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_callable,
+    check_integer,
+    check_positive,
+    check_shape,
+    check_word,
+)
 from lightning_ssl_theory.flows.integrate import integrate
 from lightning_ssl_theory.flows.problem import checked_start
 
@@ -45,10 +52,9 @@ def check_flow(flow: str) -> None:
         flow: The name to look at.
 
     Raises:
-        ValueError: If there is no flow of that name.
+        InputError: If there is no flow of that name.
     """
-    if flow not in OJA_RATES:
-        raise ValueError(f"Expected `flow` to be one of {', '.join(OJA_RATES)}, got {flow!r}; choose one.")
+    check_word(flow, "flow", FlowName)
 
 
 def grassmann_velocity(q: Tensor, eigenvalues: Tensor) -> Tensor:
@@ -120,8 +126,7 @@ def grassmann_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         Shape (\*, T, z, d), float64; see `integrate`.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
+        InputError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
 
     Example:
         >>> path = grassmann_flow(torch.tensor([[0.6, 0.6]]), torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 9.0]))
@@ -143,8 +148,7 @@ def stiefel_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         Shape (\*, T, z, d), float64; see `integrate`.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
+        InputError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
 
     Example:
         >>> path = stiefel_flow(torch.tensor([[0.6, 0.6]]), torch.tensor([-1.0, 1.0]), torch.tensor([9.0]))
@@ -166,8 +170,7 @@ def canonical_flow(q0: Tensor, eigenvalues: Tensor, times: Tensor) -> Tensor:
         Shape (\*, T, z, d), float64; see `integrate`.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
+        InputError: If a shape does not fit, the norm of q0 exceeds 1, a time is negative, or the solver fails.
 
     Example:
         >>> path = canonical_flow(torch.tensor([[0.6, 0.6]]), torch.tensor([-1.0, 1.0]), torch.tensor([9.0]))
@@ -198,8 +201,7 @@ def discrete_flow(
         Shape (\*, K + 1, z, d), float64, q0 first. O(z^2 d) time a step.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If a shape does not fit, the norm of q0 exceeds 1, `lr` is not positive, the number of steps
+        InputError: If a shape does not fit, the norm of q0 exceeds 1, `lr` is not positive, the number of steps
             is negative, or the steps are too long and the outputs grow without bound.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
@@ -210,15 +212,15 @@ def discrete_flow(
         tensor([0.5000, 0.6500], dtype=torch.float64)
     """
     check_positive(lr, "lr")
-    if num_steps < 0:
-        raise ValueError(f"Expected `num_steps` >= 0, got {num_steps}; pass how many steps to take.")
+    check_integer(num_steps, "num_steps", at_least=0, at_most=10**8, advice="pass how many steps to take")
+    check_callable(velocity, "velocity")
     q, spectrum = checked_start(q0, eigenvalues)
     path = [q]
     for _ in range(num_steps):
         path.append(path[-1] + lr * velocity(path[-1], spectrum))
     trajectory = torch.stack(path, dim=-3)
     if not bool(trajectory[..., -1, :, :].isfinite().all()):
-        raise ValueError(
+        raise InputError(
             f"Expected steps short enough for the outputs to stay finite, got lr={lr:g} with eigenvalues up to "
             f"{float(spectrum.abs().max()):g}; lower `lr`."
         )
@@ -226,5 +228,12 @@ def discrete_flow(
 
 
 def _velocity(q: Tensor, eigenvalues: Tensor, rate: float) -> Tensor:
+    check_shape(eigenvalues, "eigenvalues", "d+")
+    check_shape(q, "q", "* z d")
+    if q.shape[-1] != len(eigenvalues):
+        raise InputError(
+            f"Expected `q` of shape (*, z, {len(eigenvalues)}) for as many `eigenvalues`, got {tuple(q.shape)}; "
+            "pass one row an output."
+        )
     scaled = q * eigenvalues
     return rate * (scaled @ q.mT) @ q + (4 - rate) * (q @ q.mT) @ scaled - 4 * scaled

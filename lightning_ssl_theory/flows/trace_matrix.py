@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_finite, check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
 
 _MAX_ASYMMETRY = 1e-6
 
@@ -35,8 +35,7 @@ def trace_matrix(x: Tensor, positives: Tensor, negatives: Tensor | None = None) 
         Shape (d, d), float64, a mean over N. O(N d^2) time.
 
     Raises:
-        TypeError: If an argument is no tensor.
-        ValueError: If the shapes differ, a value is not finite, or all data are zero.
+        InputError: If the shapes differ, a value is not finite, or all data are zero.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 7.
@@ -49,12 +48,9 @@ def trace_matrix(x: Tensor, positives: Tensor, negatives: Tensor | None = None) 
     check_shape(x, "x", "N *")
     given = {"x": x, "positives": positives} | ({} if negatives is None else {"negatives": negatives})
     for name, data in given.items():
-        if not isinstance(data, Tensor):
-            raise TypeError(
-                f"Expected `{name}` to be a torch.Tensor, got {type(data).__name__}; use torch.as_tensor."
-            )
+        check_shape(data, name, "N *")
         if data.shape != x.shape or x.numel() == 0:
-            raise ValueError(
+            raise InputError(
                 f"Expected `{name}` of the shape {tuple(x.shape)} of `x`, not empty, got {tuple(data.shape)}; "
                 "pass one row a sample."
             )
@@ -62,7 +58,7 @@ def trace_matrix(x: Tensor, positives: Tensor, negatives: Tensor | None = None) 
     samples, *others = (data.detach().flatten(1).double() for data in given.values())
     difference = others[1] - others[0] if len(others) > 1 else -others[0]
     if not bool(samples.any()) or not any(bool(data.any()) for data in others):
-        raise ValueError(
+        raise InputError(
             "Expected data that are not all zero, got zeros only; C would be zero and nothing would be learned: "
             "check how the data were read."
         )
@@ -82,8 +78,7 @@ def eigenbasis(matrix: Tensor) -> Eigenbasis:
         Eigenbasis in float64. O(d^3) time.
 
     Raises:
-        TypeError: If it is no tensor.
-        ValueError: If it is not square, not finite or not symmetric.
+        InputError: If it is not square, not finite or not symmetric.
 
     Example:
         >>> eigenbasis(torch.tensor([[0.0, 2.0], [2.0, 0.0]])).eigenvalues
@@ -94,7 +89,7 @@ def eigenbasis(matrix: Tensor) -> Eigenbasis:
     exact = matrix.detach().double()
     asymmetry, size = float((exact - exact.mT).abs().max()), float(exact.abs().max())
     if asymmetry > _MAX_ASYMMETRY * size:
-        raise ValueError(
+        raise InputError(
             f"Expected a symmetric `matrix`, got max |C - C^T| = {asymmetry:.3g} beside max |C| = {size:.3g}; "
             "pass (C + C^T) / 2."
         )

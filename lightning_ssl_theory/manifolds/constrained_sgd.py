@@ -1,13 +1,13 @@
 """Gradient descent on matrices under a constraint, as a plain torch optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_instance, check_positive
 from lightning_ssl_theory.manifolds.orthonormal_columns import (
     grassmann_tangent,
     polar_retraction,
@@ -26,10 +26,10 @@ def check_constraint(constraint: str) -> None:
         constraint: The name to look at.
 
     Raises:
-        ValueError: If there is no constraint of that name.
+        InputError: If there is no constraint of that name.
     """
     if constraint not in get_args(Constraint):
-        raise ValueError(
+        raise InputError(
             f"Expected `constraint` to be one of {', '.join(get_args(Constraint))}, "
             f"got {constraint!r}; choose one."
         )
@@ -60,7 +60,7 @@ class ConstrainedSGD(Optimizer):
         constraint: See the table.
 
     Raises:
-        ValueError: If the constraint is unknown, `lr` is not positive, or a parameter is no such matrix.
+        InputError: If the constraint is unknown, `lr` is not positive, or a parameter is no such matrix.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor([[1.0], [0.0]]))
@@ -73,6 +73,7 @@ class ConstrainedSGD(Optimizer):
 
     def __init__(self, params: Any, lr: float, *, constraint: Constraint = "stiefel") -> None:
         check_positive(lr, "lr")
+        check_instance(params, "params", Iterable)
         super().__init__(params, {"lr": lr, "constraint": constraint})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ class ConstrainedSGD(Optimizer):
             param_group: `params`, and what differs from the defaults.
 
         Raises:
-            ValueError: As the class does.
+            InputError: As the class does.
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -133,12 +134,12 @@ def _into_ball(matrix: Tensor) -> Tensor:
 
 def _check_matrix(parameter: Tensor) -> None:
     if parameter.ndim != 2:
-        raise ValueError(
+        raise InputError(
             f"Expected matrices as constrained parameters, got shape {tuple(parameter.shape)}; "
             'put other parameters in a group with constraint="none".'
         )
     if parameter.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
+        raise InputError(
             f"Expected constrained parameters of dtype float32 or float64, got {parameter.dtype}; "
             'train with precision="32-true", "16-mixed" or "bf16-mixed".'
         )

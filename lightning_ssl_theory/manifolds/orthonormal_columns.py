@@ -12,6 +12,8 @@ P.-A. Absil, R. Mahony, R. Sepulchre, "Optimization algorithms on matrix manifol
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
+
 _MAX_CONDITION = 1e5
 
 
@@ -28,7 +30,7 @@ def stiefel_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
         The tangent matrix, shape (\*, H, D). O(H D^2) time.
 
     Raises:
-        ValueError: If `weight` is not tall or the shapes differ.
+        InputError: If `weight` is not tall or the shapes differ.
 
     Example:
         >>> weight = torch.tensor([[1.0], [0.0]])
@@ -55,7 +57,7 @@ def grassmann_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
         The tangent matrix, shape (\*, H, D). O(H D^2) time.
 
     Raises:
-        ValueError: If `weight` is not tall or the shapes differ.
+        InputError: If `weight` is not tall or the shapes differ.
 
     Example:
         >>> weight = torch.tensor([[1.0], [0.0]])
@@ -81,7 +83,7 @@ def canonical_tangent(weight: Tensor, gradient: Tensor) -> Tensor:
         The tangent matrix, shape (\*, H, D). O(H D^2) time.
 
     Raises:
-        ValueError: If `weight` is not tall or the shapes differ.
+        InputError: If `weight` is not tall or the shapes differ.
 
     Example:
         >>> canonical_tangent(torch.eye(2), torch.tensor([[0.0, 2.0], [0.0, 0.0]])).tolist()
@@ -105,7 +107,7 @@ def qr_retraction(matrix: Tensor) -> Tensor:
         Shape (\*, H, D) with orthonormal columns. O(H D^2) time.
 
     Raises:
-        ValueError: If the matrix is not tall.
+        InputError: If the matrix is not tall.
 
     Example:
         >>> qr_retraction(torch.tensor([[-3.0], [4.0]]))
@@ -134,7 +136,7 @@ def polar_retraction(matrix: Tensor) -> Tensor:
         Shape (\*, H, D) with orthonormal columns, in the dtype of X. O(H D^2) time.
 
     Raises:
-        ValueError: If the matrix is not tall, or its columns are (nearly) dependent: several are nearest.
+        InputError: If the matrix is not tall, or its columns are (nearly) dependent: several are nearest.
 
     Example:
         >>> polar_retraction(torch.tensor([[0.0, -2.0], [5.0, 0.0]])).tolist()
@@ -144,7 +146,7 @@ def polar_retraction(matrix: Tensor) -> Tensor:
     precise = matrix.double()
     eigenvalues, eigenvectors = torch.linalg.eigh(precise.mT @ precise)
     if bool((eigenvalues[..., 0] <= _MAX_CONDITION**-2 * eigenvalues[..., -1]).any()):
-        raise ValueError(
+        raise InputError(
             "Expected `matrix` with linearly independent columns, got a condition number above "
             f"{_MAX_CONDITION:g}; take a smaller step from orthonormal weights."
         )
@@ -162,13 +164,15 @@ def orthogonality_drift(weight: Tensor) -> Tensor:
         Shape (\*), float64; 0 when the columns (of a wide one: the rows) are orthonormal. O(H D^2) time.
 
     Raises:
-        ValueError: If `weight` is no matrix.
+        InputError: If `weight` is no matrix.
 
     Example:
         >>> orthogonality_drift(torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])).item()
         3.0
     """
-    if weight.ndim > 1 and weight.shape[-2] < weight.shape[-1]:
+    check_shape(weight, "weight", "* H+ D+")
+    check_finite(weight, "weight")
+    if weight.shape[-2] < weight.shape[-1]:
         weight = weight.mT
     _check_tall(weight, "weight")
     precise = weight.double()
@@ -178,16 +182,18 @@ def orthogonality_drift(weight: Tensor) -> Tensor:
 
 def _check_pair(weight: Tensor, gradient: Tensor) -> None:
     _check_tall(weight, "weight")
+    check_shape(gradient, "gradient", "* H D")
     if gradient.shape != weight.shape:
-        raise ValueError(
+        raise InputError(
             f"Expected `gradient` of the weight's shape {tuple(weight.shape)}, got {tuple(gradient.shape)}; "
             "pass the gradient with respect to this weight."
         )
 
 
 def _check_tall(matrix: Tensor, name: str) -> None:
-    if matrix.ndim < 2 or matrix.shape[-2] < matrix.shape[-1]:
-        raise ValueError(
+    check_shape(matrix, name, "* H D")
+    if matrix.shape[-2] < matrix.shape[-1]:
+        raise InputError(
             f"Expected `{name}` of shape (*, H, D) with H >= D, got {tuple(matrix.shape)}; "
             "pass matrices with at least as many rows as columns."
         )

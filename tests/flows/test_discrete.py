@@ -42,7 +42,7 @@ def test_first_order_and_batched():
 def test_rejects():
     with pytest.raises(ValueError, match=r"Expected `lr` > 0, got -0\.1"):
         discrete_flow(start(), EIGENVALUES, lr=-0.1, num_steps=1)
-    with pytest.raises(ValueError, match="Expected `num_steps` >= 0, got -1; pass how many"):
+    with pytest.raises(ValueError, match="Expected `num_steps` of at least 0, got -1; pass how many"):
         discrete_flow(start(), EIGENVALUES, lr=0.1, num_steps=-1)
     with pytest.raises(
         ValueError, match=r"outputs to stay finite, got lr=10 with eigenvalues up to 1\.3; lower"

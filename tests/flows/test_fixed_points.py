@@ -66,5 +66,5 @@ def test_rejects():
             fixed_point_rates(EIGENVALUES, chosen, 2)
     with pytest.raises(ValueError, match="one of grassmann, stiefel, canonical, got 'qr'"):
         fixed_point_rates(EIGENVALUES, (), 2, flow="qr")
-    with pytest.raises(ValueError, match="Expected `num_outputs` > 0"):
+    with pytest.raises(ValueError, match="Expected `num_outputs` of at least 1"):
         stable_point(EIGENVALUES, 0)

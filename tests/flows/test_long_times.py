@@ -265,3 +265,25 @@ def test_says_what_the_solver_says(monkeypatch):
         match=r"the solver can follow, got 'Required step size is too small\.'; ask for shorter `times`, or",
     ):
         flows.grassmann_flow(generic(2), spectrum("mixed"), torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize("module", ["oja", "integrate"])
+def test_too_long_a_way_is_refused_in_a_sentence(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eigenvalues that nearly agree part after a time for which no number of steps would do."""
+    monkeypatch.setattr(importlib.import_module("lightning_ssl_theory.flows.oja"), "_MAX_STEPS", 50)
+    monkeypatch.setattr(importlib.import_module("lightning_ssl_theory.flows.integrate"), "_MAX_PIECES", 2)
+    q0, far = orthonormal(4, 2, torch.Generator()).mT, torch.tensor([1e9], dtype=torch.float64)
+    eigenvalues = torch.tensor([-2.0, -1.0, -1.0 + 1e-9, 1.0], dtype=torch.float64)
+    flow = {"oja": oja_flow, "integrate": FLOW["grassmann"]}[module]
+    with pytest.raises(
+        ValueError, match="Expected `times` that a flow reaches in .*; ask for shorter `times`"
+    ):
+        flow(q0 if module == "oja" else 0.7 * q0, eigenvalues, far)
+
+
+def test_outputs_of_equal_eigenvalues_come_to_rest() -> None:
+    eigenvalues = torch.tensor([-2.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+    first, last = oja_flow(
+        orthonormal(4, 2, torch.Generator()).mT, eigenvalues, torch.tensor([1e3, 1e9], dtype=torch.float64)
+    )
+    assert_close(last, first, rtol=0.0, atol=1e-12)
