@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightning_ssl_theory import callbacks
-from lightning_ssl_theory.cli.run_folder import finish_loggers, free_folder, run_callbacks, run_loggers
+from lightning_ssl_theory.cli.run_folder import finish_loggers, new_folder, run_callbacks, run_loggers
 from lightning_ssl_theory.cli.wandb_run import WandbMode
 from lightning_ssl_theory.data import DigitsDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
@@ -48,7 +48,7 @@ def run_demo(
     """
     start = time.monotonic()
     console = Console()
-    folder = free_folder(output_dir, name)
+    folder = new_folder(output_dir, name)
     with _quiet(console), _one_thread():
         try:
             for part in ("contrastive", "orthogonal", "unconstrained"):

@@ -18,14 +18,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
+from lightning_ssl_theory.cli.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint
 from lightning_ssl_theory.cli.refusals import explain, fail, refused_by_class
 from lightning_ssl_theory.cli.run_folder import (
-    continue_metrics,
     finish_loggers,
-    free_folder,
+    is_first_process,
+    new_folder,
     run_callbacks,
     run_loggers,
+    run_of_name,
 )
+from lightning_ssl_theory.cli.run_metrics import RunMetrics, rows_until
+from lightning_ssl_theory.cli.stop_signals import restored_signals
 from lightning_ssl_theory.cli.wandb_run import WandbMode
 from lightning_ssl_theory.report import read_run, results_table, write_report
 
@@ -77,7 +81,10 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's command line, which starts a run folder and ends with a table and a report."""
+    """Lightning's command line, which starts or continues a run folder and ends with a table and a report."""
+
+    _folder: Path | None = None
+    _checkpoint: Checkpoint | None = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -99,41 +106,60 @@ class TrainingCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Check, before anything is built, that the checkpoint to start from is there."""
-        path = self.config[self.subcommand].get("ckpt_path")
-        # "best", "last" and "hpc" are Lightning's own words
-        if path and path not in {"best", "last", "hpc"} and "://" not in path and not Path(path).is_file():
-            fail(f"Expected a checkpoint at `{path}`, found nothing; pass --ckpt_path an existing file.")
+        """Check, before anything is built, that the checkpoint to start from can be used."""
+        given = self.config[self.subcommand].get("ckpt_path")
+        if given == "best" or (given == "last" and self.subcommand != "fit"):
+            fail(
+                f"Expected --ckpt_path to be a file{' or `last`' * (self.subcommand == 'fit')}, got `{given}`, which a "
+                "new process does not know; pass a file of runs/NAME/checkpoints."
+            )
+        # the others are Lightning's own words
+        if given and given not in {"last", "hpc"} and "://" not in given:
+            self._checkpoint = read_checkpoint(Path(given), self.subcommand)
+        if given == "last":
+            # where a run is continued is not part of its configuration
+            self.config[self.subcommand]["ckpt_path"] = None
+            self._folder = run_of_name(self.config[self.subcommand]["output_dir"], self._run_name())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Returns the trainer, with the run's folder, loggers and standing callbacks."""
-        settings = self.config_init[self.subcommand]["trainer"]
+        options = self.config_init[self.subcommand]
+        settings = options["trainer"]
         if not settings["fast_dev_run"]:
-            folder = free_folder(self.config_init[self.subcommand]["output_dir"], self._run_name())
             given = settings["callbacks"] or []
+            given = given if isinstance(given, list) else [given]
+            folder = self._folder or new_folder(options["output_dir"], self._run_name())
+            if self._folder is not None:
+                self._checkpoint = newest_checkpoint(folder, given)
             self.trainer_defaults["callbacks"] = run_callbacks(
                 folder,
-                given if isinstance(given, list) else [given],
+                given,
                 has_checkpoints=self.subcommand == "fit" and settings["enable_checkpointing"] is not False,
                 has_progress_bar=settings["enable_progress_bar"] is not False,
             )
             kwargs.setdefault("default_root_dir", settings["default_root_dir"] or folder)
             if settings["logger"] is None:
-                kwargs["logger"] = run_loggers(folder, self.config_init[self.subcommand]["wandb"])
-                checkpoint = self.config[self.subcommand].get("ckpt_path")
-                if self.subcommand == "fit" and checkpoint and Path(checkpoint).is_file():
-                    continue_metrics(kwargs["logger"][0], Path(checkpoint))
+                kwargs["logger"] = run_loggers(folder, options["wandb"])
+                if self.subcommand == "fit" and self._checkpoint is not None:
+                    _continue_metrics(kwargs["logger"][0], self._checkpoint)
         return super().instantiate_trainer(**kwargs)
 
     def fit(self, **kwargs: Any) -> None:
         """Train; however it ends, close the loggers and show what is there."""
         is_success = False
+        if self._checkpoint is not None:
+            kwargs["ckpt_path"] = self._checkpoint.path
         try:
-            self.trainer.fit(**kwargs)
+            with restored_signals():
+                self.trainer.fit(**kwargs)
             is_success = True
         finally:
             finish_loggers(self.trainer.loggers, is_success=is_success)
             _show_results(self.trainer)
+
+    # Lightning's merges the hyperparameters of the checkpoint into the configuration, which fails in 2.5.5 and 2.5.6
+    def _parse_ckpt_path(self) -> None:
+        return None
 
     def _run_name(self) -> str:
         settings = self.config[self.subcommand]
@@ -151,6 +177,12 @@ class _SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(settings)
+
+
+def _continue_metrics(logger: RunMetrics, checkpoint: Checkpoint) -> None:
+    rows = rows_until(checkpoint.metrics, num_rows=checkpoint.num_rows, last_step=checkpoint.step)
+    if rows and is_first_process():
+        logger.start_from(rows)
 
 
 def _show_results(trainer: Trainer) -> None:

@@ -28,7 +28,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows the program's name; that of the process by default.
 
     Raises:
-        SystemExit: With code 2 and one sentence on bad input, with code 130 after Ctrl-C.
+        SystemExit: With code 2 and one sentence on bad input, with code 130 after Ctrl-C and 143 after
+            SIGTERM.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
@@ -39,9 +40,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except SystemExit as error:
-        # Lightning turns Ctrl-C during training into an exit with code 1
-        is_interrupt = isinstance(error.__context__, KeyboardInterrupt)
-        raise SystemExit(130 if is_interrupt else error.code) from None
+        # Lightning turns both into an exit with code 1
+        stopped = error.__context__
+        if isinstance(stopped, KeyboardInterrupt):
+            raise SystemExit(143 if type(stopped).__name__ == "Terminated" else 130) from None
+        raise SystemExit(error.code) from None
 
 
 def _run(arguments: list[str], *, is_own: bool) -> None:

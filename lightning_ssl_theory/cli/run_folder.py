@@ -1,55 +1,125 @@
 """What every run of the command line starts with: its folder, its loggers and its standing callbacks."""
 
-import csv
 import os
+import platform
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lightning_ssl_theory.cli.checkpoints import CHECKPOINTS
+from lightning_ssl_theory.cli.resume_point import ResumePoint
+from lightning_ssl_theory.cli.run_metrics import RunMetrics
+from lightning_ssl_theory.cli.stop_signals import StopSignals
 from lightning_ssl_theory.cli.wandb_run import WandbMode, wandb_logger
 from lightning_ssl_theory.report import RunReport
 from lightning_ssl_theory.report.logged_run import METRICS_FILE, RunFolderError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-def free_folder(output_dir: Path | str, name: str) -> Path:
-    """A run folder that holds no run yet: `name`, or `name-2`, `name-3`, … in the output folder.
+
+_LOCK_FILE = "run.lock"
+_locks: dict[Path, IO[str]] = {}  # held until the process ends
+
+
+def new_folder(output_dir: Path | str, name: str) -> Path:
+    """A run folder of this process alone, without a run yet: `name`, or `name-2`, `name-3`, … in the output folder.
 
     Args:
         output_dir: Where run folders lie; made if it is missing.
         name: What the run is to be called.
 
     Returns:
-        The folder, which exists.
+        The folder, which exists. What is returned on other processes than the first is not to be relied on.
 
     Raises:
         RunFolderError: When the folder cannot be made or written.
     """
     candidates = (Path(output_dir) / (name if n == 1 else f"{name}-{n}") for n in count(1))
-    # the processes that a launcher starts after the first one must not take its folder for an older run
-    is_first = getattr(rank_zero_only, "rank", 0) == 0
-    folder = next(path for path in candidates if not is_first or not _holds_run(path))
+    # a run that starts at the same moment holds no values yet, but the lock
+    folder = next(
+        path for path in candidates if not is_first_process() or (_reserve(path) and not _holds_run(path))
+    )
     if folder.name != name:
         print(f"{Path(output_dir) / name} holds a run already; this one goes to {folder}.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    return folder
+
+
+def run_of_name(output_dir: Path | str, name: str) -> Path:
+    """The folder of a run that is to be continued.
+
+    Args:
+        output_dir: Where run folders lie.
+        name: The run's.
+
+    Returns:
+        The folder, of this process alone.
+
+    Raises:
+        RunFolderError: When there is none, or another process is still writing to it.
+    """
+    folder = Path(output_dir) / name
+    if not folder.is_dir():
         raise RunFolderError(
-            f"Expected to be able to make the run folder `{folder}`, found: {error.strerror}; "
-            "choose another place with --output-dir."
-        ) from error
-    if not os.access(folder, os.W_OK):
+            f"Expected a run to continue in `{folder}`, found nothing; "
+            "leave --ckpt_path out to start one, or pass the --name of the run."
+        )
+    if is_first_process() and not _reserve(folder):
         raise RunFolderError(
-            f"Expected a run folder that can be written, found `{folder}` read-only; "
-            "choose another place with --output-dir."
+            f"Expected a run that has ended in `{folder}`, found one that another process goes on with "
+            f"({_read_lock(folder)}); wait for it, or end it first."
         )
     return folder
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes to the run folder.
+
+    Returns:
+        False in the processes that a launcher starts after the first one.
+    """
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+# Whether this process has a folder to itself. The lock ends with the process, however it ends, and holds on a network
+# file system too; processes that are forked do not inherit it.
+def _reserve(folder: Path) -> bool:
+    key = folder.resolve()
+    if key in _locks:
+        return True
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(
+            f"Expected to be able to make the run folder `{folder}` and write there, found: {error.strerror}; "
+            "choose another place with the option for the output folder."
+        ) from error
+    if fcntl is not None:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.close()
+            return False
+        except OSError:
+            pass  # a file system without locks
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    _locks[key] = file
+    return True
+
+
+def _read_lock(folder: Path) -> str:
+    return (folder / _LOCK_FILE).read_text(encoding="utf-8", errors="replace")
 
 
 def run_loggers(folder: Path, wandb: WandbMode, *, group: Path | None = None) -> list[Logger]:
@@ -63,11 +133,11 @@ def run_loggers(folder: Path, wandb: WandbMode, *, group: Path | None = None) ->
     Returns:
         The loggers; with "off" the first one alone, and wandb is not imported.
     """
-    csv = CSVLogger(folder.parent, name=folder.name, version="", flush_logs_every_n_steps=1)
+    metrics = RunMetrics(folder)
     if wandb == "off":
-        return [csv]
+        return [metrics]
     name = folder.name if group is None else f"{group.name}/{folder.name}"
-    return [csv, wandb_logger(wandb, name=name, save_dir=group or folder)]
+    return [metrics, wandb_logger(wandb, name=name, save_dir=group or folder)]
 
 
 def run_callbacks(
@@ -89,7 +159,7 @@ def run_callbacks(
         The callbacks to add; the newest state is kept in checkpoints/last.ckpt, at the end of every epoch.
     """
     given = list(given)
-    path = folder / "checkpoints"
+    path = folder / CHECKPOINTS
     standing: list[Callback] = []
     if has_progress_bar and not any(isinstance(callback, ProgressBar) for callback in given):
         standing.append(_ProgressBar())
@@ -99,28 +169,10 @@ def run_callbacks(
             standing.append(
                 ModelCheckpoint(path, filename=name, save_last=True, save_on_train_epoch_end=True)
             )
-        standing.append(_InterruptCheckpoint(path / "interrupted.ckpt"))
+        standing += [ResumePoint(), StopSignals(path / "interrupted.ckpt")]
     if not any(isinstance(callback, RunReport) for callback in given):
         standing.append(RunReport())
     return standing
-
-
-def continue_metrics(logger: CSVLogger, checkpoint: Path) -> None:
-    """Start metrics.csv with the rows that a run had logged when it wrote a checkpoint.
-
-    Args:
-        logger: The logger of the run that continues.
-        checkpoint: A checkpoint in `<run folder>/checkpoints`; one that lies elsewhere has no rows.
-    """
-    path = checkpoint.resolve().parent.parent / METRICS_FILE
-    if getattr(rank_zero_only, "rank", 0) != 0 or not path.is_file():
-        return
-    last_step = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            values: dict[str, Any] = {k: float(v) for k, v in row.items() if v and k != "step"}
-            if int(row["step"]) <= last_step:
-                logger.log_metrics(values, step=int(row["step"]))
 
 
 def finish_loggers(loggers: Iterable[Logger], *, is_success: bool) -> None:
@@ -140,23 +192,6 @@ class _ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Returns what is shown beside the bar: not the loggers' version numbers."""
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
-
-
-class _InterruptCheckpoint(Callback):
-    """Saves the state at which a fit was stopped by Ctrl-C, or by an error on one process alone.
-
-    Lightning's OnExceptionCheckpoint would also resume from an older checkpoint unasked.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save, where every process does."""
-        # on several processes saving waits for all of them, and an error may have met one only
-        can_save = isinstance(exception, KeyboardInterrupt) or trainer.world_size == 1
-        if can_save and trainer.state.fn == "fit" and trainer.global_step > 0:
-            trainer.save_checkpoint(self._path)
 
 
 def _holds_run(folder: Path) -> bool:

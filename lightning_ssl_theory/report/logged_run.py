@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,42 @@ def read_run(folder: Path | str) -> Run:
     return run
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv that are whole.
+
+    A last line without its end, and lines with more or fewer cells than the header, were cut while they were
+    written: they may end in the middle of a number, and are left out.
+
+    Args:
+        path: The file; one that cannot be read has no rows.
+
+    Returns:
+        For each row the columns it has a value for.
+    """
+    try:
+        whole, _, _ = path.read_bytes().rpartition(b"\n")  # the end of a line may be cut in two
+    except OSError:
+        return []
+    lines = _lines(whole.decode(errors="replace"))
+    header = next(lines, [])
+    return [
+        {column: cell for column, cell in zip(header, line, strict=True) if cell}
+        for line in lines
+        if len(line) == len(header)
+    ]
+
+
+def _lines(text: str) -> Iterator[list[str]]:
+    reader = csv.reader(text.splitlines())
+    while True:
+        try:
+            yield next(reader)
+        except csv.Error:  # a field beyond the limit, in a file that something else wrote
+            continue
+        except StopIteration:
+            return
+
+
 def _read_one(folder: Path, parts: tuple[Run, ...] = ()) -> Run:
     series, empty = _read_metrics(folder / METRICS_FILE)
     settings = {name: _read_text(folder / name) for name in SETTINGS_FILES}
@@ -149,12 +186,11 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _read_metrics(path: Path) -> tuple[dict[str, Series], tuple[str, ...]]:
     cells: dict[str, dict[float, float]] = {}
     skipped: dict[str, int] = {}
-    for row_number, row in enumerate(csv.DictReader(_read_text(path).splitlines())):
+    for row_number, row in enumerate(read_rows(path)):
         step = _number(row.get("step"))
         position = float(row_number) if step is None or not math.isfinite(step) else step
         for column, cell in row.items():
-            # a line cut off while it was written has None cells, a line too long a None column
-            if column in {None, "step", "epoch"} or cell in {None, ""}:
+            if column in {"step", "epoch"}:
                 continue
             value = _number(cell)
             points = cells.setdefault(column, {})

@@ -3,6 +3,7 @@
 import pytest
 
 from lightning_ssl_theory.report import RunFolderError, read_run
+from lightning_ssl_theory.report.logged_run import read_rows
 
 from .synthetic_run import write_rows, write_run
 
@@ -24,9 +25,24 @@ def test_numbers_that_are_not_finite_are_left_out_and_counted(tmp_path):
     assert run.empty == ("b",)
 
 
-def test_a_line_cut_off_while_written_does_no_harm(tmp_path):
-    (tmp_path / "metrics.csv").write_text("epoch,step,a,b\n0,1,2.0,5\n0,2,3.")
-    assert read_run(tmp_path).series["a"].values == (2.0, 3.0)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_cut_off_at_any_byte_gives_whole_rows_only(tmp_path, end):
+    lines = ["epoch,step,a,b", "0,1,2.25,5.5", "0,2,,7.125", "1,3,4.75,"]
+    text = end.join([*lines, ""])
+    whole = [
+        {"epoch": "0", "step": "1", "a": "2.25", "b": "5.5"},
+        {"epoch": "0", "step": "2", "b": "7.125"},
+        {"epoch": "1", "step": "3", "a": "4.75"},
+    ]
+    for cut in range(len(text) + 1):
+        (tmp_path / "metrics.csv").write_bytes(text[:cut].encode())
+        num_rows = max(text[:cut].count("\n") - 1, 0)
+        assert read_rows(tmp_path / "metrics.csv") == whole[:num_rows]
+
+
+def test_fields_beyond_all_bounds_are_left_out(tmp_path):
+    (tmp_path / "metrics.csv").write_text(f"step,a\n1,2.0\n2,{'9' * 200_000}\n3,4.0\n")
+    assert read_run(tmp_path).series["a"].values == (2.0, 4.0)
 
 
 def test_rows_without_a_step_are_numbered(tmp_path):
