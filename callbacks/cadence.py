@@ -1,5 +1,11 @@
 """When a diagnostic looks."""
 
+import itertools
+import math
+from collections.abc import Iterable
+
+from lightning.pytorch import Trainer
+
 
 class Cadence:
     """Every n optimiser steps or every n epochs.
@@ -38,3 +44,42 @@ class Cadence:
     def is_epoch_due(self, epoch: int) -> bool:
         """Whether the epoch with this index, from 0, ends a period."""
         return self.every_n_epochs is not None and (epoch + 1) % self.every_n_epochs == 0
+
+    def num_batches_ahead(self, trainer: Trainer, batch_index: int) -> float:
+        """How many batches later the next look at training batches comes, at the earliest."""
+        if self.every_n_steps is not None:
+            steps = self.every_n_steps - trainer.global_step % self.every_n_steps
+            return steps * trainer.accumulate_grad_batches / max(1, len(trainer.optimizers))
+        if trainer.enable_validation:
+            return math.inf
+        return (
+            0 if trainer.num_training_batches == math.inf else trainer.num_training_batches - batch_index - 1
+        )
+
+    def meets(self, epochs: Iterable[int]) -> bool:
+        """Whether one of the epochs, from 0, ends a period."""
+        return any(self.is_epoch_due(epoch) for epoch in epochs)
+
+
+def validated_epochs(trainer: Trainer) -> Iterable[int]:
+    """The epochs of the run, from 0, in which validation runs, or all where nothing is validated.
+
+    Args:
+        trainer: At the start of training.
+
+    Returns:
+        Them; endless where the run has no last epoch.
+    """
+    if trainer.max_epochs is None or trainer.max_epochs < 0:
+        return itertools.count()
+    epochs = range(trainer.current_epoch, trainer.max_epochs)
+    if not trainer.enable_validation:
+        return epochs
+    every, num_batches = trainer.check_val_every_n_epoch, trainer.num_training_batches
+    if every is not None:
+        return [epoch for epoch in epochs if (epoch + 1) % every == 0]
+    interval = trainer.val_check_batch
+    if interval is None or math.inf in (interval, num_batches):
+        return epochs
+    last, every = trainer.max_epochs * int(num_batches), int(interval)
+    return [(batch - 1) // int(num_batches) for batch in range(every, last + 1, every)]

@@ -1,12 +1,14 @@
 """CollapseMonitor: how many directions the representation still uses."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import EffectiveRank
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import rows_of
@@ -25,7 +27,8 @@ class CollapseMonitor(Diagnostic):
     - `effective_rank`: of the centred covariance; 1 is collapsed, the width D is flat;
     - `rankme`: of the uncentred features;
     - `min_std`, `mean_std`: over the dimensions, in units of the feature;
-    - `dimension_alignment`: mean absolute correlation between dimensions; 1 is collapsed.
+    - `dimension_alignment`: mean absolute correlation between dimensions; 1 is collapsed;
+    - `num_samples`: of the look; a rank is at most as large, and reads low where it is near.
 
     A look at N samples of width D takes O(N D^2 + min(N, D)^3) time. It keeps the N D numbers themselves while they are
     fewer than D^2, so `num_samples` below D bounds its memory, and D^2 sums from then on, for each layer in float64.
@@ -45,6 +48,7 @@ class CollapseMonitor(Diagnostic):
         super().__init__(**kwargs)
         self._layers = TappedLayers(layers, output=output, pool=pool)
         self._metrics = FeatureMetrics(self._layers.names, EffectiveRank)
+        self._num_looked_at = 0
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
@@ -54,22 +58,30 @@ class CollapseMonitor(Diagnostic):
         """Raise ValueError if a layer is unknown."""
         self._layers.check(pl_module)
 
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return self._layers.names
+
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
         self._layers.open(pl_module)
         self._metrics.reset()
+        self._num_looked_at = 0
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
         features = self._layers.features(pl_module, rows_of(read_images(batch), rows))
         self.left_out |= self._layers.left_out
+        self._num_looked_at += len(rows)
         self._metrics.update({name: (found,) for name, found in features.items()})
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Ranks of every layer over all ranks."""
         self._layers.close()
-        return {
-            f"{name}/{key}": getattr(found, key)
-            for name, found in self._metrics.compute(pl_module.device).items()
-            for key in ("effective_rank", "rankme", "min_std", "mean_std", "dimension_alignment")
-        }
+        num_samples = float(all_sum(torch.tensor(self._num_looked_at)))
+        values: dict[str, float | Tensor] = {}
+        for name, found in self._metrics.compute(pl_module.device).items():
+            for key in ("effective_rank", "rankme", "min_std", "mean_std", "dimension_alignment"):
+                values[f"{name}/{key}"] = getattr(found, key)
+            values[f"{name}/num_samples"] = num_samples
+        return values

@@ -1,6 +1,6 @@
 """CovarianceOperators: the operator that drives each layer, and how well theory predicts the gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
@@ -135,9 +135,18 @@ class CovarianceOperators(Diagnostic):
             )
         resolve_layers(pl_module, self._spectra_layers)
 
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return list(resolve_layers(pl_module, self._layers))
+
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
         self._views = None
+
+    def forget(self) -> None:
+        """Forget the model before, and its spectra."""
+        super().forget()
+        self.spectra = {}
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Keep the views of this batch, (n, A, *input)."""
@@ -146,14 +155,23 @@ class CovarianceOperators(Diagnostic):
             for view in read_views(batch, min_views=1 if self._keep_dropout else 2)
         ]
         views = views * 2 if len(views) == 1 else views
-        shapes = {tuple(tuple(part.shape[1:]) for part in tensors_of(view)) for view in views}
-        if len(shapes) > 1:
+        shapes = [tuple(tuple(part.shape[1:]) for part in tensors_of(view)) for view in views]
+        alike = [view for view, shape in zip(views, shapes, strict=True) if shape == shapes[0]]
+        if len(alike) < 2:
             raise ValueError(
-                f"Expected views of one shape for a covariance, got {sorted(shapes)}; leave local crops out."
+                f"Expected two views of the first one's shape for a covariance, got {sorted(set(shapes))}; "
+                "choose them by `read_batch=`."
             )
-        self._views = stacked(views)
+        if len(alike) < len(views):
+            self.left_out[f"{len(views) - len(alike)} of {len(views)} views"] = (
+                "Expected views of the first one's shape, such as global crops; choose others by `read_batch=`."
+            )
+        self._views = stacked(alike)
         if not all(part.isfinite().all() for part in tensors_of(self._views)):
-            raise ValueError("Expected finite images in the batch, found NaN or infinity; check the data.")
+            raise ValueError(
+                "Expected finite images in the batch, found NaN or infinity; check the data, or what `read_batch=` "
+                "gives."
+            )
         if not self._keep_dropout and not any(
             (part != part[:, :1]).any() for part in tensors_of(self._views)
         ):

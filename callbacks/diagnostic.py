@@ -2,8 +2,9 @@
 
 import time
 import warnings
+import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -12,43 +13,52 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
-from lightning_ssl_theory.distributed import all_sum, any_rank, first_message, rank, world_size
+from lightning_ssl_theory.distributed import all_sum, any_rank, failing_together, rank, world_size
 from lightning_ssl_theory.tracing.inputs import num_rows
-from lightning_ssl_theory.tracing.plain_torch import preserved_random_state
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
-from .cadence import Cadence
+from . import monitors
+from .cadence import Cadence, validated_epochs
 from .chosen_rows import chosen_rows, rank_share
+from .held_batches import HeldBatches
 from .pictures import log_pictures
-from .validation_loader import first_validation_loader
+from .quiet import sentence, undisturbed
+from .validation_loader import is_last_batch, validation_loader
 
 
 class Diagnostic(Callback):
     """A look at the network, now and then: `observe` batches on every rank, then `measure` over all ranks.
 
-    With `every_n_steps` a look sees the training batch of that step, and the first batch before any update. With
-    `every_n_epochs` it sees the validation batches at the end of each n-th epoch, or, where `looks_at_training` is
-    set or nothing is validated, the epoch's last training batch.
+    With `every_n_epochs` a look sees the validation batches at the end of each n-th epoch, with `every_n_steps`, and
+    where nothing is validated, the latest training batches: as many as hold `num_samples` together, or 256 samples,
+    all by the network of that moment; and the first batch before any update. Where `looks_at_training` is set it sees
+    the one training batch of that step, or the epoch's last.
 
     Values are logged as `<section>/<layer>/<quantity>` to every logger at the number of optimiser steps made so far,
     and to `trainer.callback_metrics`, where ModelCheckpoint and EarlyStopping find them; they are the same on every
-    rank. `values` holds the latest ones. Lightning's own `log_dict` would drop what falls between two
-    `log_every_n_steps`; it is used where `trainer.validate` returns the values. `left_out` says why layers of the last
-    look could not be used, by path; each is warned of once.
+    rank. A key that one of these watches is looked at in the first validation; a look that is left out clears its
+    keys, and counts as no improvement. `values` holds the latest ones. Lightning's own `log_dict` would drop what falls
+    between two `log_every_n_steps`; it is used where `trainer.validate` returns the values. `left_out` says why layers
+    of the last look could not be used, by path; each is warned of once.
 
     Args:
         every_n_steps: Look every n optimiser steps.
         every_n_epochs: Look every n epochs; 1 where neither is given.
-        num_samples: Most samples in a look, over all ranks; `None` for all. Of validation they are spread evenly.
+        num_samples: Most samples in a look, over all ranks; `None` for all. Of validation they are spread evenly. A
+            look at training keeps as many until it is taken; a checkpoint lets go of them, so that a resumed run looks
+            at the same batches.
         strict: Whether a look that cannot be computed raises, instead of warning once and being left out.
         max_overhead: Largest share of the training time that looks may take; a look that is due beyond it is left
             out, as rank 0 decides. Wall-clock time decides then, so the steps with looks are not reproducible.
         read_batch: Turns a batch of the user's own format into one that `lightning_ssl_theory.data.batch` knows.
+        val_loader: Which of several validation loaders is looked at: its index, or its name in a dictionary.
+        name: Tells several callbacks of one class apart; keys are then `<section>/<name>/<layer>/<quantity>`.
     """
 
     section: ClassVar[str]
     looks_at_training: ClassVar[bool] = False
     needs_images: ClassVar[bool] = True
+    observes_training: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -59,6 +69,8 @@ class Diagnostic(Callback):
         strict: bool = False,
         max_overhead: float | None = None,
         read_batch: Callable[[Any], Any] | None = None,
+        val_loader: int | str = 0,
+        name: str | None = None,
     ) -> None:
         if num_samples is not None and num_samples < 2:
             raise ValueError(
@@ -70,13 +82,20 @@ class Diagnostic(Callback):
             )
         self._cadence = Cadence(every_n_steps, every_n_epochs)
         self._num_samples, self._strict, self._max_overhead = num_samples, strict, max_overhead
-        self._read_batch = read_batch or (lambda batch: batch)
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise ValueError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
+        self._read_batch, self._val_loader, self._name = read_batch, val_loader, name
         self.values: dict[str, float] = {}
-        self._spent, self._last_seconds, self._started = 0.0, 0.0, time.perf_counter()
-        self._is_open, self._num_seen, self._look_seconds = False, 0, 0.0
-        self._failure: str | None = None
-        self._warned: set[str] = set()
         self.left_out: dict[str, str] = {}
+        self._spent, self._last_seconds, self._started = 0.0, 0.0, time.perf_counter()
+        self._is_due = self._is_open = self._is_measured = False
+        self._num_seen, self._look_seconds = 0, 0.0
+        self._is_owed = False  # a monitor waits for the first values
+        self._failure: str | None = None
+        self._found: dict[str, float | Tensor] | None = None
+        self._warned: set[str] = set()
+        self._held = HeldBatches(num_samples)
+        self._model: weakref.ref[LightningModule] | None = None
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError, before anything runs, if the diagnostic cannot work with this module."""
@@ -97,23 +116,56 @@ class Diagnostic(Callback):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Values of the look by `<layer>/<quantity>`, reduced over all ranks; errors must be raised on all."""
 
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged, where they are known."""
+        return ()
+
+    def forget(self) -> None:
+        """Forget the model before: another one comes."""
+        self.values, self.left_out, self._warned = {}, {}, set()
+        self._cadence.last_step = 0
+
     def pictures(self) -> dict[str, Tensor]:
         """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
         return {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start anew with another model than before."""
+        if self._model is not None and self._model() is not pl_module:
+            self.forget()
+        self._model = weakref.ref(pl_module)
+        self._held.clear()
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments against the module, after its own `setup` and `configure_model`."""
         self.check(trainer, pl_module)
+        for other in monitors.earlier(trainer, self):
+            shared = sorted(set(self.layers_of(pl_module)) & set(other.layers_of(pl_module)))
+            if other._prefix == self._prefix and shared:
+                self._warn(
+                    f"Expected keys of their own for two callbacks of {type(self).__name__}, both log "
+                    f"'{self._prefix}/{shared[0]}/…'; give one of them a `name=`."
+                )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the arguments where nothing is fitted."""
+        """Check the arguments where nothing is fitted, and that the loader is there."""
         if trainer.state.fn == "validate":
             self.check(trainer, pl_module)
+        if not self.looks_at_training:
+            validation_loader(trainer, self._val_loader)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and make restored values visible to ModelCheckpoint and EarlyStopping."""
         self._spent, self._started = 0.0, time.perf_counter()
-        _publish(trainer, self.values)
+        self._cadence.last_step = min(self._cadence.last_step, trainer.global_step)
+        monitors.publish(trainer, self.values)
+        self._is_owed = bool(monitors.prepare_monitors(trainer, self._prefix))
+        if self._looks_at_epochs and not self._cadence.meets(validated_epochs(trainer)) and not self._is_owed:
+            self._warn(
+                f"{type(self).__name__} never looks. Expected a validation in an epoch that "
+                f"`every_n_epochs={self._cadence.every_n_epochs}` ends, found none in {trainer.max_epochs} epochs; "
+                "choose periods that meet, or `every_n_steps`."
+            )
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -122,24 +174,43 @@ class Diagnostic(Callback):
         looks_at_batches = self.looks_at_training or self._cadence.every_n_steps
         if looks_at_batches and trainer.global_step == 0 and batch_idx == 0 and trainer.current_epoch == 0:
             self._look(trainer, pl_module, batch)
+            self._held.clear()  # it comes again, after its step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at this batch if a look is due."""
+        """Look at this batch, and those before, if a look is due; keep it if one will be soon."""
         is_due = self._cadence.is_step_due(trainer.global_step)
+        is_due = is_due or (self._is_owed and self._cadence.every_n_steps is not None)
         if (self.looks_at_training or not trainer.enable_validation) and trainer.is_last_batch:
-            is_due = is_due or self._cadence.is_epoch_due(trainer.current_epoch)
+            is_due = is_due or self._is_epoch_due(trainer)
         if is_due and self._is_affordable():
             self._look(trainer, pl_module, batch)
+        elif self._gathers and self._held.reaches(self._cadence.num_batches_ahead(trainer, batch_idx)):
+            self._held.add(batch, self._num_rows(pl_module, batch))
+        else:
+            self._held.clear()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open a look if one is due."""
-        self._is_open = False  # a validation that broke off leaves one open
+        """See whether a look is due; it opens at the first batch, when every callback has done with the weights."""
+        self._is_due = self._is_open = self._is_measured = (
+            False  # a validation that broke off leaves one open
+        )
         if trainer.sanity_checking or self.looks_at_training:
             return
-        is_fitting = trainer.state.fn == "fit"
-        if not is_fitting or (self._cadence.is_epoch_due(trainer.current_epoch) and self._is_affordable()):
+        if trainer.state.fn != "fit" or (self._is_epoch_due(trainer) and self._is_affordable()):
+            self._is_due = True
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Open a look that is due."""
+        if self._is_due:
             self._open(pl_module)
 
     def on_validation_batch_end(
@@ -151,27 +222,41 @@ class Diagnostic(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take in a batch of the first validation loader."""
-        if self._is_open and dataloader_idx == 0:
-            loader = first_validation_loader(trainer)
-            (num_batches, *_) = trainer.num_val_batches
+        """Take in a batch of the validation loader, and measure after the last, by the weights that it ran with."""
+        source = validation_loader(trainer, self._val_loader) if self._is_open else None
+        if source is None:
+            return
+        own = source.own(batch, dataloader_idx)
+        if own is not None:
 
             def choose(size: int) -> Sequence[int]:
                 return chosen_rows(
-                    loader,
+                    source.loader,
                     batch_idx,
                     size,
                     self._num_samples,
                     num_before=self._num_seen,
-                    num_batches=num_batches,
+                    num_batches=source.num_batches,
                 )
 
-            self._feed(pl_module, batch, choose)
+            self._feed(pl_module, own, choose)
+        if is_last_batch(trainer) or (own is not None and batch_idx + 1 == source.num_batches):
+            self._measure(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the look and log what it saw."""
+        """Log what the look saw."""
+        if self._is_due:
+            self._open(pl_module)  # this rank has no batch
         if self._is_open:
-            self._close(trainer, pl_module)
+            self._measure(trainer, pl_module)
+        if self._is_measured:
+            self._tell(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let go of the batches kept, as a run that resumes from here has none."""
+        self._held.clear()
 
     @property
     def seconds_spent(self) -> float:
@@ -181,7 +266,8 @@ class Diagnostic(Callback):
     @property
     def state_key(self) -> str:
         """Callbacks of one class with different arguments keep their states apart."""
-        return self._generate_state_key(**self.identity())
+        named = {} if self._name is None else {"name": self._name}
+        return self._generate_state_key(**self.identity(), **named)
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
@@ -195,53 +281,96 @@ class Diagnostic(Callback):
         """Restore the values and the step of the last look."""
         self.values, self._cadence.last_step = dict(state_dict["values"]), state_dict["last_step"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the model and batches, as processes that are spawned need it."""
+        return vars(self) | {"_model": None, "_held": HeldBatches(self._num_samples)}
+
+    @property
+    def _prefix(self) -> str:
+        return self.section if self._name is None else f"{self.section}/{self._name}"
+
+    @property
+    def _gathers(self) -> bool:
+        return self.needs_images and self.observes_training and not self.looks_at_training
+
+    @property
+    def _looks_at_epochs(self) -> bool:
+        return self._cadence.every_n_epochs is not None and not self.looks_at_training
+
+    def _is_epoch_due(self, trainer: Trainer) -> bool:
+        is_owed = self._is_owed and self._cadence.every_n_epochs is not None
+        return is_owed or self._cadence.is_epoch_due(trainer.current_epoch)
+
+    def _read(self, batch: Any) -> Any:
+        return batch if self._read_batch is None else self._read_batch(batch)
+
+    def _num_rows(self, pl_module: LightningModule, batch: Any) -> int:
+        with undisturbed(pl_module):
+            try:
+                return num_rows(read_images(self._read(batch)))
+            except Exception as error:  # reported with the look, if one is due
+                self._failure = sentence(error)
+                return 0
+
     def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         self._open(pl_module)
-        share = rank_share(self._num_samples)
-        self._feed(pl_module, batch, lambda n: range(n if share is None else min(n, share)))
-        self._close(trainer, pl_module)
+        if self._gathers:
+            self._held.add(batch, self._num_rows(pl_module, batch))
+            for held, rows in reversed(self._held.take()):
+                self._feed(pl_module, held, lambda _, chosen=rows: chosen)  # type: ignore[misc]
+        elif self.observes_training:
+            share = rank_share(self._num_samples)
+            self._feed(pl_module, batch, lambda n: range(n if share is None else min(n, share)))
+        self._measure(trainer, pl_module)
+        self._tell(trainer, pl_module)
 
     def _open(self, pl_module: LightningModule) -> None:
-        self._is_open, self._num_seen, self._look_seconds, self._failure = True, 0, 0.0, None
-        self.left_out = {}
-        with self._undisturbed(pl_module):
+        self._is_due, self._is_owed, self._is_open = False, False, True
+        self._num_seen, self._look_seconds, self._failure = 0, 0.0, None
+        self._found, self.left_out = None, {}
+        with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
             self.open(pl_module)
 
     def _feed(self, pl_module: LightningModule, batch: Any, choose: Callable[[int], Sequence[int]]) -> None:
         if self._failure is not None or not self.needs_images:
             return
-        with self._undisturbed(pl_module):
-            try:
-                batch = self._read_batch(batch)
-                size = num_rows(read_images(batch))
-                rows = list(choose(size))
-                self._num_seen += size
-                if rows:
-                    self.observe(pl_module, batch, rows)
-            except Exception as error:  # the user's forward may raise anything, and training goes on
-                self._failure = _sentence(error)
+        with self._timed(pl_module), self._noting_failures():
+            batch = self._read(batch)
+            size = num_rows(read_images(batch))
+            rows = list(choose(size))
+            self._num_seen += size
+            if rows:
+                self.observe(pl_module, batch, rows)
 
-    def _close(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._is_open = False
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_open, self._is_measured = False, True
+        with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
+            if self._failure is not None:
+                raise ValueError(self._failure)
+            self._found = self.measure(trainer, pl_module)
+
+    def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_measured = False
         self._cadence.last_step = trainer.global_step
-        values: dict[str, float | Tensor] = {}
-        with self._undisturbed(pl_module):
-            failure = first_message(self._failure)
-            if failure is None:
-                try:
-                    values = self.measure(trainer, pl_module)
-                except Exception as error:  # as above
-                    failure = _sentence(error)
         self._spent += self._look_seconds
         self._last_seconds = self._look_seconds
-        if failure is not None:
-            self._report(failure)
+        found, self._found = self._found, None
+        if found is None:
+            unknown = monitors.watched_keys(trainer, self._prefix) - trainer.callback_metrics.keys()
+            monitors.clear(trainer, self.values.keys() | unknown)
+            self._held.clear()  # what failed is not looked at again
+            self.values = {}
+            self._report(self._failure or "")
             return
         for name, reason in self.left_out.items():
             self._warn(f"{type(self).__name__} left out {name!r}: {reason}")
-        self.values = {f"{self.section}/{key}": float(value) for key, value in values.items()}
-        _log(trainer, pl_module, self.values | self._overhead())
-        log_pictures(trainer, {f"{self.section}/{key}": image for key, image in self.pictures().items()})
+        values = {f"{self._prefix}/{key}": float(value) for key, value in found.items()}
+        monitors.clear(trainer, self.values.keys() - values.keys())
+        if not self.values and not self.left_out:
+            monitors.drop_unknown(trainer, self._prefix, values)
+        self.values = values
+        monitors.log(trainer, pl_module, self.values | self._overhead())
+        log_pictures(trainer, {f"{self._prefix}/{key}": image for key, image in self.pictures().items()})
 
     def _report(self, failure: str) -> None:
         if self._strict:
@@ -257,11 +386,11 @@ class Diagnostic(Callback):
     def _overhead(self) -> dict[str, float]:
         share = self._spent / (time.perf_counter() - self._started)
         seconds, share = (all_sum(torch.tensor([self._spent, share])) / world_size()).tolist()
-        name = type(self).__name__
+        name = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
         return {f"overhead/{name}/seconds": seconds, f"overhead/{name}/share": share}
 
     def _is_affordable(self) -> bool:
-        if self._max_overhead is None:
+        if self._max_overhead is None or self._is_owed:
             return True
         # a look is taken to cost what the last one did, so that the share stays below the bound after it
         elapsed = time.perf_counter() - self._started + self._last_seconds
@@ -269,58 +398,17 @@ class Diagnostic(Callback):
         return not any_rank(is_spent and rank() == 0)
 
     @contextmanager
-    def _undisturbed(self, pl_module: LightningModule) -> Iterator[None]:
+    def _timed(self, pl_module: LightningModule) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            with preserved_random_state(pl_module.device), _muted(pl_module):
+            with undisturbed(pl_module):
                 yield
         finally:
             self._look_seconds += time.perf_counter() - start
 
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, ValueError | TypeError) and str(error).startswith("Expected"):
-        return str(error)  # one of ours
-    return (
-        f"Expected a look to run through, {type(error).__name__} was raised: {error}; pass `output=` that calls what "
-        "takes the batch, `read_batch=` that gives what the network takes, or fewer `layers` or `num_samples`."
-    )
-
-
-@contextmanager
-def _muted(pl_module: LightningModule) -> Iterator[None]:
-    # what a forward logs in a look is not the user's curve
-    modules = [module for module in pl_module.modules() if isinstance(module, LightningModule)]
-    own = [{name: vars(module)[name] for name in _LOGS if name in vars(module)} for module in modules]
-    for module in modules:
-        vars(module).update(dict.fromkeys(_LOGS, _nothing))
-    try:
-        yield
-    finally:
-        for module, before in zip(modules, own, strict=True):
-            for name in _LOGS:
-                vars(module).pop(name, None)
-            vars(module).update(before)
-
-
-_LOGS: tuple[str, ...] = ("log", "log_dict")
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    return None
-
-
-def _log(trainer: Trainer, pl_module: LightningModule, values: dict[str, float]) -> None:
-    if trainer.state.fn != "fit":
-        # equal on all ranks, so that the maximum changes nothing, and Lightning does not ask for it key by key
-        pl_module.log_dict(values, sync_dist=True, reduce_fx="max")
-        return
-    for logger in trainer.loggers:
-        logger.log_metrics(values, step=trainer.global_step)
-    _publish(trainer, values)
-
-
-def _publish(trainer: Trainer, values: dict[str, float]) -> None:
-    tensors = {key: torch.tensor(value) for key, value in values.items()}
-    trainer.callback_metrics.update(tensors)
-    trainer.logged_metrics.update(tensors)
+    @contextmanager
+    def _noting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the user's forward may raise anything, and training goes on
+            self._failure = sentence(error)

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lightning_ssl_theory.distributed import all_gather_rows
+from lightning_ssl_theory.distributed import all_gather_rows, meet
 
 
 class FeatureMetrics:
@@ -45,4 +46,11 @@ class FeatureMetrics:
     def _metric(self, name: str, width: int, device: torch.device) -> Metric:
         if name not in self._metrics:
             self._metrics[name] = self._build(width).to(device)
+        self._metrics[name].dist_sync_fn = gather_together
         return self._metrics[name]
+
+
+def gather_together(tensor: Tensor, group: Any = None) -> list[Tensor]:
+    """What torchmetrics gathers its states with, where a rank that failed takes the others along."""
+    meet()
+    return gather_all_tensors(tensor, group)

@@ -1,6 +1,6 @@
 """FeatureNormMonitor: how large and how sparse features are, and how much of each weight is signal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,7 +16,7 @@ from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
-from .feature_metrics import FeatureMetrics
+from .feature_metrics import FeatureMetrics, gather_together
 from .tapped_layers import OUTPUT, TappedLayers
 
 _DICTIONARY_KEYS = ("sparse_norm", "dense_norm", "sparse_share", "leading_atom_share", "singleton_share")
@@ -79,11 +79,18 @@ class FeatureNormMonitor(Diagnostic):
         for weight in weights.values():
             feature_norms(weight, self._dictionary)
 
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return self._layers.names
+
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
         self._layers.open(pl_module)
         self._sparsity.reset()
-        self._norms = {name: FeatureNorms().to(pl_module.device) for name in self._layers.names}
+        self._norms = {
+            name: FeatureNorms(dist_sync_fn=gather_together).to(pl_module.device)
+            for name in self._layers.names
+        }
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""

@@ -57,6 +57,10 @@ class FlowOverlay:
         self._outputs: Tensor | None = None
         self._outputs_time = 0.0
 
+    def restart(self) -> None:
+        """Set the clock back; the next comparison starts the flow."""
+        self.time, self._outputs, self._outputs_time = 0.0, None, 0.0
+
     @property
     def images(self) -> Tensor:
         """The reference set: x, then x^+, (2 N, *)."""

@@ -1,6 +1,6 @@
 """LatentTreeMonitor: whether a network learns the latents that its data come from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from lightning_ssl_theory.operators import (
 from lightning_ssl_theory.tracing.frozen_call import evaluation_mode
 
 from .diagnostic import Diagnostic
+from .feature_metrics import gather_together
 from .tapped_layers import first_rank_state
 
 
@@ -110,6 +111,15 @@ class LatentTreeMonitor(Diagnostic):
         """Raise ValueError if there is no such network."""
         self._tree(pl_module)
 
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return [self._network]
+
+    def forget(self) -> None:
+        """Forget the model before, and its lucky nodes."""
+        super().forget()
+        self._lucky, self.levels = {}, {}
+
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
         tree = self._tree(pl_module)
@@ -117,11 +127,13 @@ class LatentTreeMonitor(Diagnostic):
         device, group_size = pl_module.device, tree.num_features
         layers = self._levels(pl_module)
         num_latents = sum(layer.groups for layer in layers.values())
-        self._groups = LatentSelectivity(num_latents, group_size).to(device)
-        self._activations = LatentSelectivity(num_latents, group_size).to(device)
+        self._groups = LatentSelectivity(num_latents, group_size, dist_sync_fn=gather_together).to(device)
+        self._activations = LatentSelectivity(num_latents, group_size, dist_sync_fn=gather_together).to(
+            device
+        )
         for name, layer in layers.items():
             num_inputs = layer.weight.shape[1]
-            self._children[name] = RankOne(layer.groups, num_inputs).to(device)
+            self._children[name] = RankOne(layer.groups, num_inputs, dist_sync_fn=gather_together).to(device)
             total = torch.zeros(2, layer.groups, group_size, group_size * num_inputs, device=device)
             self._connections[name] = ConnectionSums(torch.zeros(2, device=device), total)
 

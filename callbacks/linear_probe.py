@@ -1,17 +1,16 @@
 """LinearProbe: what a linear classifier on frozen features gets, while the network trains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import check_positive, check_targets
 from lightning_ssl_theory.data.batch import read_images, read_known_labels
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum, failing_together, rank, world_size
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum, rank, world_size
 from lightning_ssl_theory.probes import (
     LinearClassifier,
     labels_per_class,
@@ -23,11 +22,11 @@ from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import map_inputs, num_rows
 from lightning_ssl_theory.tracing.layer_features import Pool
 
-from .class_count import class_count
+from .class_count import check_any_label, class_count
 from .diagnostic import Diagnostic
-from .rank_shard import rank_shard
+from .rank_shard import rank_batches
 from .tapped_layers import TappedLayers
-from .validation_loader import first_validation_loader
+from .validation_loader import validation_loader
 
 
 class LinearProbe(Diagnostic):
@@ -47,11 +46,12 @@ class LinearProbe(Diagnostic):
     Args:
         layer: Dotted path; "output" is the network's output.
         num_classes: C; the datamodule's `num_classes` by default.
-        fit_loader: Clean labelled images for the fit, with a map-style dataset; the datamodule's
-            `probe_dataloader()` by default.
-        score_loader: Held-out labelled images for the score, with a map-style dataset; the first validation
-            loader's by default.
-        num_fit_samples: Most images in the fit, spread evenly over the dataset; `None` for all.
+        fit_loader: Clean labelled images for the fit: a DataLoader, or anything that gives batches when iterated; the
+            datamodule's `probe_dataloader()` by default.
+        score_loader: Held-out labelled images for the score, likewise; the validation loader's by default. With both
+            loaders nothing needs to be validated.
+        num_fit_samples: Most images in the fit, spread evenly over the dataset, the first batches of a stream; `None`
+            for all.
         top_k: Which further top-k accuracies of the ridge probe are logged.
         few_labels: Numbers of labels a class for the few-label probes.
         ridge_lamb: Ridge penalty, per sample, on standardised features.
@@ -63,14 +63,15 @@ class LinearProbe(Diagnostic):
     """
 
     section = "probe"
+    observes_training = False
 
     def __init__(
         self,
         layer: str = "backbone",
         *,
         num_classes: int | None = None,
-        fit_loader: DataLoader | None = None,
-        score_loader: DataLoader | None = None,
+        fit_loader: Iterable[Any] | None = None,
+        score_loader: Iterable[Any] | None = None,
         num_fit_samples: int | None = 10_000,
         top_k: Sequence[int] = (5,),
         few_labels: Sequence[int] = (10,),
@@ -97,6 +98,7 @@ class LinearProbe(Diagnostic):
             num_classes,
             seed,
         )
+        self._num_given_classes = num_classes
         self._fit_loader, self._score_loader = fit_loader, score_loader
         self._num_fit_samples = num_fit_samples
         self._top_k, self._few_labels = tuple(top_k), tuple(few_labels)
@@ -110,7 +112,7 @@ class LinearProbe(Diagnostic):
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if the layer, the number of classes or the data to fit on is unknown."""
         self._layers.check(pl_module)
-        self._num_classes = self._num_classes or class_count(trainer, "LinearProbe")
+        self._num_classes = self._num_given_classes or class_count(trainer, "LinearProbe")
         if self._fit_loader is None and not hasattr(getattr(trainer, "datamodule", None), "probe_dataloader"):
             raise ValueError(
                 "Expected labelled images to fit LinearProbe on, found neither `fit_loader` nor a datamodule with "
@@ -121,6 +123,10 @@ class LinearProbe(Diagnostic):
                 "Expected held-out images to score LinearProbe on, found neither validation (a loader and a "
                 "`validation_step`) nor `score_loader`; pass LinearProbe(score_loader=...)."
             )
+
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return self._layers.names
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
@@ -135,15 +141,16 @@ class LinearProbe(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Accuracy of every probe over the validation images of all ranks."""
         assert self._num_classes is not None
-        with failing_together():
-            scored, labels = _known(*_joined(self._features_to_score(trainer, pl_module)))
-            loader: Any = self._fit_loader
-            if loader is None:
-                loader = getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
-            everything = _joined(self._loaded_features(pl_module, loader, self._num_fit_samples))
+        scored, labels = _known(*_joined(pl_module, self._features_to_score(trainer, pl_module)))
+        loader: Any = self._fit_loader
+        if loader is None:
+            loader = getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
+        everything = _joined(pl_module, self._loaded_features(pl_module, loader, self._num_fit_samples))
         self._layers.close()
         self._scored = []
         features, targets = _known(*everything)
+        for known in (labels, targets):
+            check_any_label(len(known))
         ridge = ridge_classifier_of_rows(
             features,
             targets,
@@ -166,15 +173,16 @@ class LinearProbe(Diagnostic):
         if self._score_loader is not None:
             return self._loaded_features(pl_module, self._score_loader, self._num_samples)
         if trainer.training:
-            return self._loaded_features(pl_module, first_validation_loader(trainer), self._num_samples)
+            source = validation_loader(trainer, self._val_loader)
+            return self._loaded_features(pl_module, source and source.loader, self._num_samples)
         return self._scored
 
     def _loaded_features(
-        self, pl_module: LightningModule, loader: DataLoader | None, num_samples: int | None
+        self, pl_module: LightningModule, loader: Iterable[Any] | None, num_samples: int | None
     ) -> list[tuple[Tensor, Tensor]]:
         found = []
-        for loaded in rank_shard(loader, num_samples):
-            batch = self._read_batch(_transferred(pl_module, loaded))
+        for loaded in rank_batches(loader, num_samples):
+            batch = self._read(_transferred(pl_module, loaded))
             found.append(self._labelled_features(pl_module, batch, range(num_rows(read_images(batch)))))
         return found
 
@@ -210,13 +218,15 @@ def _transferred(pl_module: LightningModule, batch: Any) -> Any:
         trainer.state.stage = stage
 
 
-def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if not batches:
-        raise ValueError(
-            "Expected at least one batch on every rank, found none; use fewer ranks or more samples."
-        )
-    features, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    return features, labels
+def _joined(pl_module: LightningModule, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    # (n, D) and (n,); a rank without a batch learns D from the others
+    width = torch.tensor([batches[0][0].shape[1] if batches else 0])
+    most = int(all_gather_rows(width).max())
+    if not most:
+        raise ValueError("Expected at least one batch for the probe, found none; pass a loader with samples.")
+    empty = torch.zeros(0, most, device=pl_module.device)
+    features, labels = zip((empty, empty[:, 0].long()), *batches, strict=True)
+    return torch.cat(features), torch.cat(labels)
 
 
 def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """NeuronSelectivity: which neurons tell the classes apart, and how well they know the latents behind the data."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -15,7 +15,7 @@ from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
 
-from .class_count import class_count
+from .class_count import check_any_label, class_count
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics
 from .tapped_layers import TappedLayers
@@ -80,7 +80,7 @@ class NeuronSelectivity(Diagnostic):
             num_classes,
             alpha,
         )
-        self._num_latents = num_latents
+        self._num_latents, self._num_given_classes, self._num_known = num_latents, num_classes, 0
         self._metrics = FeatureMetrics(self._layers.names, self._metric)
         self._latent_metrics = FeatureMetrics(self._layers.names, self._latent_metric)
         self.latents: dict[str, LatentSelectivityValues] = {}
@@ -92,12 +92,22 @@ class NeuronSelectivity(Diagnostic):
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError if a layer or the number of classes is unknown."""
         self._layers.check(pl_module)
-        self._num_classes = self._num_classes or class_count(trainer, "NeuronSelectivity")
+        self._num_classes = self._num_given_classes or class_count(trainer, "NeuronSelectivity")
         self._metric(num_features=1)  # checks the number of classes
+
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return self._layers.names
+
+    def forget(self) -> None:
+        """Forget the model before, and what it knew of the latents."""
+        super().forget()
+        self.latents = {}
 
     def open(self, pl_module: LightningModule) -> None:
         """Forget the last look."""
         self._layers.open(pl_module)
+        self._num_known = 0
         self._metrics.reset()
         self._latent_metrics.reset()
 
@@ -107,6 +117,7 @@ class NeuronSelectivity(Diagnostic):
         features = self._layers.features(pl_module, rows_of(read_images(batch), rows))
         self.left_out |= self._layers.left_out
         is_known = labels >= 0
+        self._num_known += int(is_known.sum())
         self._metrics.update({name: (found[is_known], labels[is_known]) for name, found in features.items()})
         if self._num_latents is not None:
             latents = read_latents(batch)[rows]
@@ -118,6 +129,7 @@ class NeuronSelectivity(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Selectivity of every layer over all ranks."""
         self._layers.close()
+        check_any_label(self._num_known)
         values: dict[str, float | Tensor] = {
             f"{name}/{key}": getattr(found, key)
             for name, found in self._metrics.compute(pl_module.device).items()

@@ -1,6 +1,6 @@
 """OrthogonalityMonitor: how far constrained weights drift from orthonormal columns, and outputs from their ODE."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -93,6 +93,16 @@ class OrthogonalityMonitor(Diagnostic):
         """Let the flow's clock advance by the learning rate."""
         if self._overlay:
             self._overlay.time += optimizer.param_groups[0]["lr"]
+
+    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
+        """The layers whose keys are logged."""
+        return self._names
+
+    def forget(self) -> None:
+        """Forget the model before, and the flow beside it."""
+        super().forget()
+        if self._overlay:
+            self._overlay.restart()
 
     def open(self, pl_module: LightningModule) -> None:
         """Take the first rank's buffers; of the weights there is nothing to forget."""

@@ -1,8 +1,11 @@
-"""This rank's share of the samples that a loader gives, in the dataset's order."""
+"""This rank's share of the samples that a loader gives, in the dataset's order where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils import _pytree
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
@@ -12,9 +15,62 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from lightning_ssl_theory.distributed import rank, world_size
+from lightning_ssl_theory.distributed import all_gather_rows, rank, world_size
 
-from .chosen_rows import spread
+from .chosen_rows import rank_share, spread
+
+STREAM_SAMPLES = 10_000
+"""Samples that are read of a stream without length where the user gives no number."""
+
+
+def rank_batches(loader: Any, num_samples: int | None) -> Iterable[Any]:
+    """This rank's batches of at least `num_samples` samples over all ranks, or all.
+
+    Args:
+        loader: A loader over a map-style dataset, of which samples spread over the set are taken; or anything that can
+            be iterated and gives batches, of which they are the first. Where it starts with the same batch on all
+            ranks, each takes every W-th; else each has a shard of its own.
+        num_samples: Most samples over all ranks; `None` for all, of a stream without length `STREAM_SAMPLES`.
+
+    Returns:
+        The batches.
+
+    Raises:
+        ValueError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
+    """
+    dataset = getattr(loader, "dataset", None)
+    if loader is None or (
+        isinstance(loader, DataLoader) and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    ):
+        return rank_shard(loader, num_samples)
+    return _streamed(
+        loader, num_samples if num_samples is not None or hasattr(loader, "__len__") else STREAM_SAMPLES
+    )
+
+
+def _streamed(loader: Iterable[Any], num_samples: int | None) -> Iterator[Any]:
+    batches = iter(loader)
+    first = next(batches, None)
+    marks = all_gather_rows(torch.tensor([_mark(first)], dtype=torch.float64))
+    is_copied = bool((marks == marks[0]).all())
+    most, num_read, index = num_samples if is_copied else rank_share(num_samples), 0, 0
+    while first is not None and (most is None or num_read < most):
+        if not is_copied or index % world_size() == rank():
+            yield first
+        num_read, index, first = num_read + _length(first), index + 1, next(batches, None)
+
+
+def _leaves(batch: Any) -> list[Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim > 0]
+
+
+def _mark(batch: Any) -> float:
+    # tells batches apart; NaN differs from all
+    return float("nan") if batch is None else float(sum(leaf.double().sum() for leaf in _leaves(batch)))
+
+
+def _length(batch: Any) -> int:
+    return max((len(leaf) for leaf in _leaves(batch)), default=1)
 
 
 def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader:
@@ -28,15 +84,10 @@ def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader
         The loader: sample i of rank r is sample i W + r of all.
 
     Raises:
-        ValueError: If there is no loader, its dataset has no length, or its sampler chooses samples in a way that
-            cannot be followed.
+        ValueError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
     """
-    if loader is None or not hasattr(loader.dataset, "__len__"):
-        found = "none" if loader is None else f"one over {type(loader.dataset).__name__}"
-        raise ValueError(
-            f"Expected a loader over a dataset with a length for the probe, found {found}; "
-            "pass a DataLoader over a map-style dataset."
-        )
+    if loader is None:
+        raise ValueError("Expected a loader of labelled images for the probe, found none; pass a DataLoader.")
     everything = _sampled(loader)
     indices = [everything[position] for position in spread(num_samples, len(everything))][
         rank() :: world_size()

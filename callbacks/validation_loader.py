@@ -1,19 +1,63 @@
-"""The loader whose batches validation sees first."""
+"""The validation loader whose batches a diagnostic looks at."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 
 
-def first_validation_loader(trainer: Trainer) -> Any:
-    """This rank's first validation loader, with the sampler that Lightning gave it.
+class ValidationLoader(NamedTuple):
+    """One of the loaders that validation runs over."""
+
+    loader: Any
+    """This rank's, with the sampler that Lightning gave it."""
+    place: int
+    """Its place among all."""
+    key: int | str | None
+    """Where its batches are in those of a CombinedLoader that gives them together; `None` where one comes at a time."""
+    num_batches: float
+    """How many of its batches are run on this rank."""
+
+    def own(self, batch: Any, dataloader_idx: int) -> Any:
+        """What of a batch is this loader's, or `None`."""
+        if self.key is not None:
+            return batch[self.key]
+        return batch if dataloader_idx == self.place else None
+
+
+def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoader | None:
+    """A validation loader, of `trainer.validate` while that runs, else of `trainer.fit`.
 
     Args:
         trainer: The trainer that runs.
+        which: Its index, or its name where the loaders are a dictionary.
 
     Returns:
-        The loader, of `trainer.validate` while that runs, else of `trainer.fit`; `None` where there is none.
+        The loader, `None` where there is none.
+
+    Raises:
+        ValueError: If no loader has the index or name.
     """
     loop = trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
     combined = loop._combined_loader  # the public trainer.val_dataloaders is fit's during a later validate
-    return None if combined is None else combined.flattened[0]
+    if combined is None:
+        return None
+    loaders = combined.flattened
+    is_named = isinstance(combined.iterables, Mapping)
+    names: list[Any] = list(combined.iterables) if is_named else list(range(len(loaders)))
+    index = names.index(which) if which in names else which
+    if not isinstance(index, int) or not 0 <= index < len(loaders):
+        raise ValueError(
+            f"Expected `val_loader` to be the {'name or ' if is_named else ''}index of a validation loader, of "
+            f"{', '.join(map(repr, names))}, got {which!r}; choose one of them."
+        )
+    is_together = combined._mode != "sequential" and combined.iterables is not loaders[0]
+    limits = loop.max_batches
+    num_batches = limits if isinstance(limits, int | float) else limits[index if index < len(limits) else 0]
+    return ValidationLoader(loaders[index], index, names[index] if is_together else None, num_batches)
+
+
+def is_last_batch(trainer: Trainer) -> bool:
+    """Whether validation has come to its last batch on this rank."""
+    loop = trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
+    return loop.batch_progress.is_last_batch

@@ -47,7 +47,8 @@ def test_values_on_validation():
     images = loader.dataset.tensors[0].double()
     module = module.double().eval()
     features = {"backbone.conv": module.backbone.conv(images).mean((2, 3)), "output": module.embed(images)}
-    assert set(values) == {f"collapse/{name}/{key}" for name in features for key in KEYS}
+    assert set(values) == {f"collapse/{name}/{key}" for name in features for key in KEYS | {"num_samples"}}
+    assert values["collapse/output/num_samples"] == 40
     for name, found in features.items():
         assert {key: values[f"collapse/{name}/{key}"] for key in KEYS} == pytest.approx(
             ranks(found), rel=1e-4
@@ -72,6 +73,13 @@ def test_num_samples_bounds_a_look():
     module, loader = ToySSL(lr=0.0), clean_loader(40)
     _, logger = fit(module, [CollapseMonitor(num_samples=6)], val=loader)
     values = logger.looks("collapse/")[0][1]
-    spread = [0, 6, 13, 20, 26, 33]
+    spread = [
+        0,
+        10,
+        14,
+        25,
+        29,
+        33,
+    ]  # of 0, 6, 13, 20, 26, 33 to the next, the parts 0, .62, .24, .85, .47, .09
     found = ranks(module.double().eval().embed(loader.dataset.tensors[0][spread].double()))
     assert {key: values[f"collapse/output/{key}"] for key in KEYS} == pytest.approx(found, rel=1e-4)

@@ -49,7 +49,7 @@ def seen_at(callback, *, val="clean", **arguments):
 
 
 def test_every_n_steps_sees_the_training_batch():
-    assert seen_at(Sums(every_n_steps=7)) == [(0, 8), (7, 8), (14, 8)]
+    assert seen_at(TrainingSums(every_n_steps=7)) == [(0, 8), (7, 8), (14, 8)]
 
 
 def test_every_epoch_sees_all_of_validation():
@@ -58,7 +58,21 @@ def test_every_epoch_sees_all_of_validation():
 
 
 def test_without_validation_an_epoch_ends_with_its_last_batch():
-    assert seen_at(Sums(every_n_epochs=2), val=None) == [(10, 8), (20, 8)]
+    assert seen_at(TrainingSums(every_n_epochs=2), val=None) == [(0, 8), (10, 8), (20, 8)]
+
+
+def test_looks_at_training_gather_the_latest_batches():
+    assert seen_at(Sums(every_n_steps=7)) == [(0, 8), (7, 56), (14, 112)]  # all until there are 256
+    assert seen_at(Sums(every_n_steps=7, num_samples=20)) == [(0, 8), (7, 20), (14, 20)]
+    assert seen_at(Sums(every_n_steps=1, num_samples=20), max_epochs=1)[1:] == [
+        (1, 8),
+        (2, 16),
+        (3, 20),
+        (4, 20),
+        (5, 20),
+    ]
+    assert seen_at(Sums(every_n_epochs=2, num_samples=30), val=None) == [(10, 30), (20, 30)]
+    assert seen_at(Sums(num_samples=6), val=None) == [(5, 6), (10, 6), (15, 6), (20, 6)]
 
 
 def test_training_diagnostics_start_untrained_whatever_the_cadence():

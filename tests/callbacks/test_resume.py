@@ -33,9 +33,9 @@ class AtStart(Callback):
 def diagnostics():
     return [
         *every_diagnostic(every_n_steps=3),
-        *every_diagnostic(every_n_epochs=1),
-        CovarianceOperators(["backbone.conv"], every_n_steps=2),
-        CovarianceOperators(["projector.hidden"], every_n_steps=2),
+        *every_diagnostic(every_n_epochs=1, name="epochs"),
+        CovarianceOperators(["backbone.conv"], every_n_steps=2, name="few"),
+        CovarianceOperators(["projector.hidden"], every_n_steps=2, name="few"),
     ]
 
 
@@ -89,8 +89,8 @@ def test_restored_values(runs):
     for values in start.values:
         assert frozenset(values.items()) in before
         assert values.keys() <= start.monitored.keys()
-    assert start.monitored["covariance/backbone.conv/trace"] == pytest.approx(
-        start.values[-2]["covariance/backbone.conv/trace"], rel=1e-6
+    assert start.monitored["covariance/few/backbone.conv/trace"] == pytest.approx(
+        start.values[-2]["covariance/few/backbone.conv/trace"], rel=1e-6
     )
 
 

@@ -46,9 +46,11 @@ def diagnostics():
         num_probes=None,
         estimator="unbiased",
         loss=SoftTripletLoss(temperature=0.5, margin=0.2, beta=0.3),
+        name="exact",
     )
-    few = CollapseMonitor(["backbone.relu"], every_n_epochs=1, num_samples=7)
-    return [*every_diagnostic(every_n_steps=2), *every_diagnostic(every_n_epochs=1), exact, few]
+    few = CollapseMonitor(["backbone.relu"], every_n_epochs=1, num_samples=7, name="few")
+    named = every_diagnostic(every_n_epochs=1, name="epochs")
+    return [*every_diagnostic(every_n_steps=2), *named, exact, few]
 
 
 def logged(rank, world_size, weights, rows, validation):

@@ -56,7 +56,8 @@ def check_undisturbed(*, every_n_steps=10, every_n_epochs=3, **arguments):
     plain, none = end_of_training([], **arguments)
     assert not any(none.values())
     watched, looks = end_of_training(
-        every_diagnostic(every_n_steps=every_n_steps) + every_diagnostic(every_n_epochs=every_n_epochs),
+        every_diagnostic(every_n_steps=every_n_steps)
+        + every_diagnostic(every_n_epochs=every_n_epochs, name="epochs"),
         **arguments,
     )
     assert plain["step"] == NUM_STEPS
