@@ -276,7 +276,7 @@ def test_too_long_a_way_is_refused_in_a_sentence(module: str, monkeypatch: pytes
     eigenvalues = torch.tensor([-2.0, -1.0, -1.0 + 1e-9, 1.0], dtype=torch.float64)
     flow = {"oja": oja_flow, "integrate": FLOW["grassmann"]}[module]
     with pytest.raises(
-        ValueError, match="Expected `times` that a flow reaches in .*; ask for shorter `times`"
+        ValueError, match=r"Expected `times` that a flow reaches in .*; ask for shorter `times`"
     ):
         flow(q0 if module == "oja" else 0.7 * q0, eigenvalues, far)
 
