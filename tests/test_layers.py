@@ -24,7 +24,7 @@ THEORY = {
 ROOMS = THEORY | {"data", "modules"}
 PLAIN = {"torch", "numpy", "scipy"}
 ALLOWED = {
-    **{name: {"torch", "numpy", "distributed"} for name in GROUND},
+    **{name: {"torch", "numpy", "distributed", "checks"} for name in GROUND},
     "tracing": PLAIN | GROUND,
     "operators": PLAIN | GROUND | {"tracing"},
     "losses": PLAIN | GROUND,
