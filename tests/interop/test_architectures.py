@@ -1,7 +1,6 @@
 """Other people's networks: every diagnostic attaches, disturbs nothing, and its numbers are right or absent.
 
-`pytest tests/interop` runs about half of the table, `pytest tests/interop --all-architectures` all of it;
-`--architecture-table PATH` writes what each network's look covers.
+README.md says how to run them, and has the table of what each network's look covers.
 """
 
 import math
@@ -15,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from .architecture import Architecture, Inputs
+from .table import README, Row, left_out, names_in, with_table
 from .training import Case, check_features, check_finite, check_operators, check_training, watched
 from .zoo import ZOO
 
@@ -93,7 +93,8 @@ def test_architecture(architecture: Architecture, record_property: Any) -> None:
     case = case_of(architecture)
     seen = watched(case)
     share = seen.first("covariance").get("weight_share", math.nan)
-    record_property("architecture", (architecture.name, share, architecture.special, seen.sentences))
+    row = Row(architecture.name, share, architecture.special, seen.sentences)
+    record_property("architecture", tuple(row))  # a plain one, which can be sent between processes
     check_training(case, seen)
     check_finite(seen)
     if not architecture.is_random:
@@ -108,3 +109,34 @@ def test_the_table_is_wide() -> None:
     assert sum(a.least_share >= 0.5 for a in THEIRS) >= 30
     assert 20 <= sum(a.in_ci for a in THEIRS) <= 30
     assert len({a.name for a in ZOO}) == len(ZOO)
+
+
+def test_the_table_lists_every_network() -> None:
+    """Shares are those of the versions that it was written with."""
+    assert sorted(names_in(README.read_text())) == sorted(architecture.name for architecture in ZOO)
+
+
+def test_a_row_by_hand() -> None:
+    sentences = [
+        "CovarianceOperators left out 'network.blocks.0.bias': does not lead to the output",
+        "CovarianceOperators left out 'network.blocks.1.bias': does not lead to the output",
+        "FeatureNormMonitor left out 'network.0': Expected layer 'network.0' to see one; leave it out.",
+        "CollapseMonitor left out 'network.0': Expected layer 'network.0' to see one; leave it out.",
+        "CovarianceOperators left out a look. Expected a batch.",
+    ]
+    expected = (
+        "operators: does not lead to the output (`blocks.*.bias`); features: Expected the layer to see one (`0`); "
+        "CovarianceOperators left out a look. Expected a batch."
+    )
+    assert left_out(sentences) == expected
+    text = with_table(
+        "Before\n<!-- written by --write-table -->\nold\n<!-- end -->\nAfter\n",
+        [Row("timm-vit-b", 0.5, "tokens", sentences), Row("torch-mlp", 0.25, "plain", [])],
+    )
+    assert text.startswith("Before\n<!-- written")
+    assert text.endswith("<!-- end -->\nAfter\n")
+    assert "1 of 1 networks" in text
+    assert "old" not in text
+    assert f"| timm | vit-b | 0.500 | tokens | {expected} |" in text
+    assert "| torch | mlp | 0.250 | plain | – |" in text
+    assert names_in(text) == ["timm-vit-b", "torch-mlp"]
