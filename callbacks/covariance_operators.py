@@ -21,7 +21,6 @@ from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_es
 from lightning_ssl_theory.tracing import Inputs, LayerChoice, Output, resolve_layers
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET
 from lightning_ssl_theory.tracing.filter_images import filter_images
-from lightning_ssl_theory.tracing.frozen_call import check_whole
 from lightning_ssl_theory.tracing.inputs import in_precision, rows_of, stacked, tensors_of
 from lightning_ssl_theory.tracing.layer_names import weight_places
 
@@ -125,8 +124,7 @@ class CovarianceOperators(Diagnostic):
         return {"layers": repr(self._layers)} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown, there is none, or parameters are sharded."""
-        check_whole(pl_module)
+        """Raise ValueError if a layer is unknown or there is none."""
         is_matrix = [is_lazy(value) or value.ndim > 1 for value in pl_module.parameters()]
         if not resolve_layers(pl_module, self._layers) or (self._layers is None and not any(is_matrix)):
             raise ValueError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import all_sum, any_rank, failing_together, rank, world_size
+from lightning_ssl_theory.tracing.frozen_call import check_whole
 from lightning_ssl_theory.tracing.inputs import num_rows
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
@@ -98,7 +99,10 @@ class Diagnostic(Callback):
         self._model: weakref.ref[LightningModule] | None = None
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError, before anything runs, if the diagnostic cannot work with this module."""
+        """Raise ValueError, before anything runs, if the diagnostic cannot work with this module.
+
+        Every rank holds every parameter of it whole; that is checked before.
+        """
 
     @abstractmethod
     def open(self, pl_module: LightningModule) -> None:
@@ -138,6 +142,7 @@ class Diagnostic(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments against the module, after its own `setup` and `configure_model`."""
+        check_whole(pl_module)
         self.check(trainer, pl_module)
         for other in monitors.earlier(trainer, self):
             shared = sorted(set(self.layers_of(pl_module)) & set(other.layers_of(pl_module)))
@@ -150,6 +155,7 @@ class Diagnostic(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments where nothing is fitted, and that the loader is there."""
         if trainer.state.fn == "validate":
+            check_whole(pl_module)
             self.check(trainer, pl_module)
         if not self.looks_at_training:
             validation_loader(trainer, self._val_loader)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.distributed import from_first_rank
 from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_state
-from lightning_ssl_theory.tracing.frozen_call import check_whole
 from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
 
 OUTPUT = "output"
@@ -60,8 +59,7 @@ class TappedLayers:
         self.left_out: dict[str, str] = {}
 
     def check(self, pl_module: LightningModule) -> None:
-        """Raise ValueError with near names if a layer is unknown, or if parameters are sharded."""
-        check_whole(pl_module)
+        """Raise ValueError with near names if a layer is unknown."""
         for name in self.names:
             if name != OUTPUT:
                 find_module(pl_module, name)

@@ -52,16 +52,27 @@ def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 def check_whole(model: nn.Module) -> None:
     """Raise ValueError unless every rank holds every parameter whole, of Python modules."""
-    for name, parameter in model.named_parameters():
-        if any(hasattr(parameter, mark) for mark in ("device_mesh", "_is_flat_param", "ds_shape")):
-            raise ValueError(
-                f"Expected parameters that every rank holds whole, found a part of {name!r}; "
-                'use a strategy that does not shard parameters, such as strategy="ddp".'
-            )
+    name = _sharded(model)
+    if name is not None:
+        raise ValueError(
+            f"Expected parameters that every rank holds whole, found a part of {name!r}; "
+            'use a strategy that does not shard parameters, such as strategy="ddp".'
+        )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
             "Expected a network of Python modules, found a TorchScript one; pass the module it was made from."
         )
+
+
+def _sharded(model: nn.Module) -> str | None:
+    # Both are asked: a layer may hold its parameters whole for a while, and the layer that shards may lie outside.
+    for name, parameter in model.named_parameters():
+        if any(hasattr(parameter, mark) for mark in ("device_mesh", "_fsdp_flattened", "ds_shape")):
+            return name
+    for name, module in model.named_modules():
+        if any(base.__name__ in ("FSDPModule", "FullyShardedDataParallel") for base in type(module).__mro__):
+            return name or type(module).__name__
+    return None
 
 
 @contextmanager

@@ -19,9 +19,9 @@ class Sharded(nn.Parameter):
 
 
 class Flat(nn.Parameter):
-    """Looks like what FSDP makes of several weights."""
+    """Looks like a weight of FSDP1: a view into a part of several weights."""
 
-    _is_flat_param = True
+    _fsdp_flattened = True
 
 
 class Called(nn.Module):
