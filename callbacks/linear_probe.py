@@ -241,9 +241,14 @@ def _accuracy(classifier: LinearClassifier, features: Tensor, labels: Tensor, k:
 
 def _few_label_choices(targets: Tensor, few_labels: Sequence[int], seed: int) -> Iterator[tuple[int, Tensor]]:
     # For each number k of labels a class which of this rank's rows are chosen: from all labels in the dataset's order,
-    # so that the number of ranks does not matter; this rank holds every W-th of them.
-    positions = torch.arange(len(targets), device=targets.device) * world_size() + rank()
-    own = targets.new_zeros(int(all_sum(torch.tensor(len(targets)))))
+    # so that the number of ranks does not matter; this rank holds every W-th of them, of a stream those that follow
+    # the ranks' before.
+    counts = all_gather_rows(torch.tensor([len(targets)])).tolist()
+    total, every = sum(counts), world_size()
+    own_rows = torch.arange(len(targets), device=targets.device)
+    is_dealt = counts == [len(range(first, total, every)) for first in range(every)]
+    positions = own_rows * every + rank() if is_dealt else own_rows + sum(counts[: rank()])
+    own = targets.new_zeros(total)
     own[positions] = targets + 1
     everyones = all_sum(own) - 1  # -1 has no label
     known = (everyones >= 0).nonzero().flatten()

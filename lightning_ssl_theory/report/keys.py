@@ -231,6 +231,8 @@ collapse/<layer>/mean_std | Mean standard deviation | standard deviation | linea
     Average over the features of their standard deviation over the samples.
 collapse/<layer>/dimension_alignment | Alignment of the dimensions | mean abs. correlation | linear
     Mean absolute correlation between pairs of dimensions; 1 when all of them tell the same.
+collapse/<layer>/num_samples | Samples of the look | samples | linear
+    How many samples the ranks are read from; a rank is at most that, and reads low where it is near.
 orthogonality/<layer>/drift | Drift | ‖WᵀW − I‖₂ | log
     Spectral norm of WᵀW − I; stays at rounding (below 1e-5) while the constraint holds.
 orthogonality/<layer>/flow_distance | Distance from the flow | relative Frobenius norm | linear

@@ -58,7 +58,7 @@ def test_options_of_every_diagnostic(arguments, message):
             lambda: CovarianceOperators(precision="float16"),
             "Expected `precision` float32 or float64, got float16",
         ),
-        (lambda: NeuronSelectivity(["backbone"], alpha=2.0), "Expected `alpha` between 0 and 1, got 2.0"),
+        (lambda: NeuronSelectivity(["backbone"], alpha=2.0), r"Expected `alpha` in \(0, 1\), got 2.0"),
         (lambda: LinearProbe(ridge_lamb=0.0), "Expected `ridge_lamb` > 0, got 0.0"),
         (lambda: LinearProbe(logistic_l2=-1.0), "Expected `logistic_l2` > 0, got -1.0"),
         (lambda: LinearProbe(top_k=[0]), "Expected `top_k` and `few_labels` of at least 1, got 0"),
