@@ -77,7 +77,6 @@ class CollapseMonitor(Diagnostic):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Ranks of every layer over all ranks."""
-        self._layers.close()
         num_samples = float(all_sum(torch.tensor(self._num_looked_at)))
         values: dict[str, float | Tensor] = {}
         for name, found in self._metrics.compute(pl_module.device).items():
@@ -85,3 +84,8 @@ class CollapseMonitor(Diagnostic):
                 values[f"{name}/{key}"] = getattr(found, key)
             values[f"{name}/num_samples"] = num_samples
         return values
+
+    def close(self) -> None:
+        """Let go of the features."""
+        self._layers.close()
+        self._metrics.reset()

@@ -180,11 +180,14 @@ class CovarianceOperators(Diagnostic):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Scalars of every layer, and spectra, over all ranks."""
-        views, self._views = self._views, None
-        assert views is not None
-        return self._scalars(views, trainer.global_step, pl_module) | self._spectra(
-            views, trainer.global_step, pl_module
+        assert self._views is not None
+        return self._scalars(self._views, trainer.global_step, pl_module) | self._spectra(
+            self._views, trainer.global_step, pl_module
         )
+
+    def close(self) -> None:
+        """Let go of the views."""
+        self._views = None
 
     def pictures(self) -> dict[str, Tensor]:
         """The leading eigenvectors of layers that look at pixels, a row of filters each."""

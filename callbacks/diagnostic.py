@@ -129,6 +129,9 @@ class Diagnostic(Callback):
         self.values, self.left_out, self._warned = {}, {}, set()
         self._cadence.last_step = 0
 
+    def close(self) -> None:
+        """Let go of what the look holds, whether it ran through or failed; results stay."""
+
     def pictures(self) -> dict[str, Tensor]:
         """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
         return {}
@@ -354,6 +357,7 @@ class Diagnostic(Callback):
             if self._failure is not None:
                 raise ValueError(self._failure)
             self._found = self.measure(trainer, pl_module)
+        self.close()
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_measured = False

@@ -1,6 +1,6 @@
 """One metric a layer, made when the width of the features is known, equal on all ranks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,14 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from lightning_ssl_theory.distributed import all_gather_rows, meet
+
+
+def let_go(metrics: Iterable[Metric]) -> None:
+    """Free what metrics hold that are not used again; by itself only Python's collector of cycles would."""
+    for metric in metrics:
+        vars(
+            metric
+        ).clear()  # torchmetrics keeps `update` and `compute`, which hold the metric, as its attributes
 
 
 class FeatureMetrics:
@@ -25,6 +33,7 @@ class FeatureMetrics:
 
     def reset(self) -> None:
         """Forget everything."""
+        let_go(self._metrics.values())
         self._metrics = {}
 
     def update(self, arguments: dict[str, tuple[Tensor, ...]]) -> None:

@@ -16,7 +16,7 @@ from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
-from .feature_metrics import FeatureMetrics, gather_together
+from .feature_metrics import FeatureMetrics, gather_together, let_go
 from .tapped_layers import OUTPUT, TappedLayers
 
 _DICTIONARY_KEYS = ("sparse_norm", "dense_norm", "sparse_share", "leading_atom_share", "singleton_share")
@@ -102,7 +102,6 @@ class FeatureNormMonitor(Diagnostic):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Norms and sparsity of every layer over all ranks."""
-        self._layers.close()
         values: dict[str, float | Tensor] = {}
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
@@ -119,6 +118,13 @@ class FeatureNormMonitor(Diagnostic):
                 values[f"{name}/active_share"] = coverage.num_active / len(weight)
                 values[f"{name}/active_singleton_share"] = coverage.singleton_share
         return values
+
+    def close(self) -> None:
+        """Let go of the sums."""
+        self._layers.close()
+        self._sparsity.reset()
+        let_go(self._norms.values())
+        self._norms = {}
 
     def _weights(self, pl_module: LightningModule) -> dict[str, Tensor]:
         layers = {name: find_module(pl_module, name) for name in self._layers.names if name != OUTPUT}

@@ -22,7 +22,7 @@ from lightning_ssl_theory.operators import (
 from lightning_ssl_theory.tracing.frozen_call import evaluation_mode
 
 from .diagnostic import Diagnostic
-from .feature_metrics import gather_together
+from .feature_metrics import gather_together, let_go
 from .tapped_layers import first_rank_state
 
 
@@ -170,7 +170,6 @@ class LatentTreeMonitor(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Values of every level over all ranks."""
         values: dict[str, float | Tensor] = {}
-        self._state = {}
         for name, level in self._measured(pl_module, is_first=trainer.global_step == 0).items():
             self.levels[name] = level
             found = {
@@ -184,6 +183,16 @@ class LatentTreeMonitor(Diagnostic):
                 found["lucky_share"] = (level.lucky_node == level.best_node)[is_known].double().mean()
             values |= {f"{self._network}.{name}/{key}": value for key, value in found.items()}
         return values
+
+    def close(self) -> None:
+        """Let go of the sums."""
+        let_go(
+            metric
+            for metric in (self._groups, self._activations, *self._children.values())
+            if metric is not None
+        )
+        self._groups = self._activations = None
+        self._children, self._connections, self._state = {}, {}, {}
 
     def _measured(self, pl_module: LightningModule, *, is_first: bool) -> dict[str, LatentLevel]:
         assert self._groups is not None

@@ -146,8 +146,6 @@ class LinearProbe(Diagnostic):
         if loader is None:
             loader = getattr(trainer, "datamodule").probe_dataloader()  # noqa: B009
         everything = _joined(pl_module, self._loaded_features(pl_module, loader, self._num_fit_samples))
-        self._layers.close()
-        self._scored = []
         features, targets = _known(*everything)
         for known in (labels, targets):
             check_any_label(len(known))
@@ -168,6 +166,11 @@ class LinearProbe(Diagnostic):
             classifier = self._logistic(*(rows[is_chosen] for rows in everything))
             values[f"logistic_top1_{k}_labels"] = _accuracy(classifier, scored, labels, 1)
         return {f"{self._layers.names[0]}/{key}": value for key, value in values.items()}
+
+    def close(self) -> None:
+        """Let go of the features."""
+        self._layers.close()
+        self._scored = []
 
     def _features_to_score(self, trainer: Trainer, pl_module: LightningModule) -> list[tuple[Tensor, Tensor]]:
         if self._score_loader is not None:

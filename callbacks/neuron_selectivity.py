@@ -128,7 +128,6 @@ class NeuronSelectivity(Diagnostic):
 
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Selectivity of every layer over all ranks."""
-        self._layers.close()
         check_any_label(self._num_known)
         values: dict[str, float | Tensor] = {
             f"{name}/{key}": getattr(found, key)
@@ -142,6 +141,12 @@ class NeuronSelectivity(Diagnostic):
             values[f"{name}/latent_correlation"] = known.normalized_correlation.mean()
             values[f"{name}/latent_correlation_min"] = known.normalized_correlation.min()
         return values
+
+    def close(self) -> None:
+        """Let go of the sums."""
+        self._layers.close()
+        self._metrics.reset()
+        self._latent_metrics.reset()
 
     def _metric(self, num_features: int) -> Selectivity:
         assert self._num_classes is not None

@@ -123,6 +123,10 @@ class OrthogonalityMonitor(Diagnostic):
         drift = {f"{name}/drift": orthogonality_drift(weight) for name, weight in weights.items()}
         return drift | (self._beside_flow(pl_module, self._overlay) if self._overlay else {})
 
+    def close(self) -> None:
+        """Let go of the first rank's buffers."""
+        self._output.close()
+
     def state_dict(self) -> dict[str, Any]:
         """What every diagnostic keeps, and where the flow is."""
         return super().state_dict() | ({"flow": self._overlay.state_dict()} if self._overlay else {})
@@ -136,7 +140,6 @@ class OrthogonalityMonitor(Diagnostic):
     def _beside_flow(self, pl_module: LightningModule, overlay: FlowOverlay) -> dict[str, float | Tensor]:
         first, second = (self._weight(pl_module, name).double() for name in self._names)
         (outputs,) = self._output.features(pl_module, overlay.images.to(pl_module.device)).values()
-        self._output.close()
         found = overlay.compare(second @ first, outputs)
         return {
             "output/flow_distance": found.distance,

@@ -213,8 +213,11 @@ def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[Non
     finally:
         _watched.pop()
     message = first_message(None if error is None else describe(error))
-    if message is not None:
-        raise ValueError(message) from error
+    try:
+        if message is not None:
+            raise ValueError(message) from error
+    finally:
+        del error  # it holds this frame, which would hold it, and all that is alive where it was raised
 
 
 def meet() -> None:

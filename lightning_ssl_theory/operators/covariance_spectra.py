@@ -63,6 +63,7 @@ def covariance_spectra(
     Raises:
         ValueError: If k exceeds what the rank can be, there is one sample, or Lanczos does not converge; see
             `covariance_scalars` for what else is refused.
+        NotFiniteGradientsError: If the gradients of a layer named by its path, or of all, are not finite.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -89,7 +90,7 @@ def covariance_spectra(
         all_sum=all_sum,
     )
     found: dict[str, Spectrum] = {}
-    failed: dict[str, NotFiniteGradientsError] = {}
+    failed: list[str] = []
     for name, layer in trace.layers.items():
         num_weights, num_rows = layer.weight.numel(), (num_samples - 1) * trace.outputs.shape[2]
         if not 1 <= num_eigenvalues <= min(num_weights, num_rows):
@@ -109,11 +110,11 @@ def covariance_spectra(
                 )
             else:
                 found[name] = lanczos_spectrum(trace, name, num_eigenvalues, all_sum=all_sum)
-        except NotFiniteGradientsError as error:
-            failed[name] = error
-    for name, reason in failed.items():
+        except NotFiniteGradientsError:
+            failed.append(name)
+    for name in failed:
         if not found or name in exact_names(layers):
-            raise reason
+            raise NotFiniteGradientsError(name)
     return CoveredLayers(found, trace.left_out | dict.fromkeys(failed, NOT_FINITE))
 
 

@@ -58,7 +58,7 @@ def leading_spectrum(
     flat = weight.detach().reshape(-1).to(rows)
     norm = flat.norm()
     return Spectrum(
-        values[:num_eigenvalues],
+        values[:num_eigenvalues].clone(),
         rows.unflatten(1, weight.shape),
         effective_rank(values) if is_whole else None,
         (rows @ flat).norm() / norm.where(norm > 0, 1),

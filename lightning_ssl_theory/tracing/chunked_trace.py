@@ -147,13 +147,13 @@ class ChunkedTrace:
 @contextmanager
 def _together(device: torch.device, all_sum: AllSum) -> Iterator[None]:
     # what one rank raises before the first sum over ranks, all raise, so that none waits for it
-    failure: Exception | None = None
     try:
         yield
-    except Exception as error:  # the user's forward may raise anything
-        failure = error
-    if all_sum(torch.tensor(int(failure is not None), device=device)):
-        raise failure or ValueError(
+    except Exception:  # the user's forward may raise anything
+        all_sum(torch.ones((), dtype=torch.int64, device=device))
+        raise
+    if all_sum(torch.zeros((), dtype=torch.int64, device=device)):
+        raise ValueError(
             "Expected a look that every rank can take, another rank could not; its own sentence says why."
         )
 

@@ -54,8 +54,8 @@ def layer_features(
         TypeError: If a layer puts out something else than one tensor.
     """
     reader = FeatureReader(model, inputs, layers, output=output, state=state, pool=pool)
-    for error in reader.left_out.values():
-        raise error
+    for name in reader.left_out:
+        raise reader.left_out.pop(name)  # an error that this frame holds would keep the frame, and so itself
     return reader(inputs)
 
 
@@ -108,7 +108,7 @@ class FeatureReader:
     @torch.inference_mode(False)
     def _rehearse(self, inputs: Inputs, whole: Callable[[Inputs], Any]) -> None:
         few, changed, row = with_one_changed(inputs)
-        missing, failure = list(self._names), None
+        missing, failure = list(self._names), ""
         for callee in [whole, *self._parents(missing)]:
             wanted = [name for name in missing if name or callee is whole]
             if not wanted:
@@ -118,7 +118,7 @@ class FeatureReader:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever a forward that was not made for this raises
-                failure = error if callee is whole else failure
+                failure = f"{type(error).__name__} was raised: {error}" if callee is whole else failure
                 continue
             for name in [name for name in wanted if name in first.outputs]:
                 missing.remove(name)
@@ -126,7 +126,9 @@ class FeatureReader:
                     self._axes[name] = _axes(name, first, second, row, has_pool=self._pool is not None)
                     self._callees[name] = callee
                 except (ValueError, TypeError) as error:
-                    self.left_out[name] = error
+                    self.left_out[name] = type(error)(
+                        str(error)
+                    )  # its traceback would keep both passes alive
         self.left_out |= {name: _unreached(name, failure) for name in missing}
 
     def _parents(self, names: Sequence[str]) -> list[Callable[[Inputs], Any]]:
@@ -226,14 +228,14 @@ def _one_tensor(found: Any, name: str) -> Tensor:
     return found
 
 
-def _unreached(name: str, failure: Exception | None) -> ValueError:
-    if failure is None:
+def _unreached(name: str, failure: str) -> ValueError:
+    if not failure:
         return ValueError(
             f"Expected the forward pass to reach layer {name!r}, it did not; "
             "name layers that the output depends on."
         )
     return ValueError(
-        f"Expected a network that takes the batch, {type(failure).__name__} was raised: {failure}; "
+        f"Expected a network that takes the batch, {failure}; "
         "pass `output=` that calls what takes it, or `read_batch=` that gives what the network takes."
     )
 
