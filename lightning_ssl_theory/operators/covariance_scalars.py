@@ -35,6 +35,7 @@ from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTra
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
 from lightning_ssl_theory.tracing.network_output import Output
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 from lightning_ssl_theory.tracing.plain_torch import full_precision
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
@@ -204,7 +205,8 @@ def _pass(
 ) -> dict[str, list[Tensor]]:
     # one pass over the chunks fills the sums of every layer, and gives K^T w of every view for the layers in `known`
     along: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
-    for chunk, outputs, *columns in zip(trace, *map(trace.split, (trace.outputs, *cotangents)), strict=True):
+
+    def take_in(chunk: NetworkTrace, outputs: Tensor, *columns: Tensor) -> None:
         deltas = [chunk.backward(probe.expand_as(chunk.outputs)) for probe in probes]
         for name, seen in chunk.layers.items():
             own = [delta.pop(name) for delta in deltas]
@@ -214,4 +216,6 @@ def _pass(
                 sums.layers[name].pulled[index] += gradient
         for name in known:
             along[name].append(output_derivative(chunk, name)(chunk.layers[name].weight).view_as(outputs))
+
+    trace.map(take_in, trace.outputs, *cotangents)
     return along

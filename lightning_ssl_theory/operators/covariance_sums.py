@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.distributed import AllSum
-from lightning_ssl_theory.tracing.layer_trace import LayerTrace
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace, LayerWeight
 from lightning_ssl_theory.tracing.sample_gradients import GradientFactors
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections
 
@@ -49,7 +49,7 @@ class BatchSums:
     """Sums of every layer, all in two buffers, so that they cross ranks together and are held once.
 
     Args:
-        layers: What the layers are.
+        layers: Their weights.
         num_probes: m.
         num_sketches: r.
         num_pulled: Further cotangents c.
@@ -61,7 +61,7 @@ class BatchSums:
 
     def __init__(
         self,
-        layers: Mapping[str, LayerTrace],
+        layers: Mapping[str, LayerWeight],
         *,
         num_probes: int,
         num_sketches: int,

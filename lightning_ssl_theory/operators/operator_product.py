@@ -26,15 +26,18 @@ class OperatorProduct:
 
     def __init__(self, trace: ChunkedTrace, name: str, *, all_sum: AllSum) -> None:
         self._trace, self._name, self._all_sum = trace, name, all_sum
-        self._derivative = output_derivative(next(iter(trace)), name) if trace.num_chunks == 1 else None
+        self._derivative = None if trace.whole is None else output_derivative(trace.whole, name)
 
     def __call__(self, vector: Tensor) -> Tensor:
         """OP v. Two backward passes above the layer and one more through it; with chunks three and two forward."""
-        scores = [(self._derivative or output_derivative(chunk, self._name))(vector) for chunk in self._trace]
+        scores = self._trace.map(
+            lambda chunk: (self._derivative or output_derivative(chunk, self._name))(vector)
+        )
         outputs = torch.cat(scores).unflatten(0, self._trace.outputs.shape[:2])
         cotangents = covariance_cotangents(outputs, estimator="plugin", all_sum=self._all_sum)
-        parts = zip(self._trace, self._trace.split(cotangents), strict=True)
-        found = [chunk.weight_gradients(own.flatten(0, 1), [self._name])[self._name] for chunk, own in parts]
+        found = self._trace.map(
+            lambda chunk, own: chunk.weight_gradients(own.flatten(0, 1), [self._name])[self._name], cotangents
+        )
         return self._all_sum(torch.stack(found).sum(0))
 
 

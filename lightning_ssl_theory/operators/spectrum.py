@@ -5,7 +5,7 @@ matrices of their products, P x P and N n_L x N n_L, the smaller one has the spe
 products OP v alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.covered_layers import NotFiniteGradientsError
 from lightning_ssl_theory.operators.operator_product import OperatorProduct
 from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
+from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 
 
 class Spectrum(NamedTuple):
@@ -94,16 +95,18 @@ def gram_spectrum(
     if num_weights <= count * num_outputs:
         products = weight.new_zeros(num_weights, num_weights, dtype=torch.float64)
         totals = weight.new_zeros(num_outputs, num_weights, dtype=torch.float64)
-        for index, rows in _rows(trace, name):
+
+        def take_in(index: int, rows: Tensor) -> None:
             products.addmm_(rows.mT, rows)
             totals[index] += rows.sum(0)
+
+        _each_unit_probe(trace, name, take_in)
         totals, products = all_sum(totals) / count, all_sum(products) / count
         _check_finite(name, products)
         values, vectors = torch.linalg.eigh(products - totals.mT @ totals)
     else:
         found: list[list[Tensor]] = [[] for _ in range(num_outputs)]
-        for index, rows in _rows(trace, name):
-            found[index].append(rows)
+        _each_unit_probe(trace, name, lambda index, rows: found[index].append(rows))
         factor = all_gather_rows(torch.stack([torch.cat(rows) for rows in found], dim=1))  # (N, n_L, P)
         _check_finite(name, factor)
         centred = (factor - factor.mean(0)).flatten(0, 1) / count.sqrt()
@@ -161,13 +164,16 @@ def _check_finite(name: str, values: Tensor) -> None:
         raise NotFiniteGradientsError(name)
 
 
-def _rows(trace: ChunkedTrace, name: str) -> Iterator[tuple[int, Tensor]]:
-    # for each unit probe c and chunk: c and bar K_i u_c, (n, P)
+def _each_unit_probe(trace: ChunkedTrace, name: str, take_in: Callable[[int, Tensor], None]) -> None:
+    # for each chunk and unit probe c: c and bar K_i u_c, (n, P)
     num_views, num_outputs = trace.outputs.shape[1:]
-    for chunk in trace:
+
+    def visit(chunk: NetworkTrace) -> None:
         seen = chunk.layers[name]
         for index in range(num_outputs):
             probe = torch.zeros_like(chunk.outputs)
             probe[:, index] = 1
             gradients = seen.sample_gradients(chunk.backward(probe, [name])[name])
-            yield index, gradients.unflatten(0, (-1, num_views)).mean(1).double()
+            take_in(index, gradients.unflatten(0, (-1, num_views)).mean(1).double())
+
+    trace.map(visit)

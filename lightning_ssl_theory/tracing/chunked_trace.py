@@ -4,8 +4,9 @@ Samples meet only in BatchNorm's statistics. A first pass without gradients take
 chunks afterwards give what one pass would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from lightning_ssl_theory.tracing.inputs import (
     tensors_of,
 )
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
-from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import (
     NetworkTrace,
@@ -33,11 +33,13 @@ from lightning_ssl_theory.tracing.rehearsal import Rehearsal, check_some, rehear
 
 MEMORY_BUDGET = 2**30
 
+R = TypeVar("R")
+
 
 class ChunkedTrace:
-    """One or several traces that together cover the views of a batch; iterating gives them in order.
+    """One or several traces that together cover the views of a batch.
 
-    Where one chunk holds the batch its graph is kept; otherwise each iteration runs the network again.
+    Where one chunk holds the batch its graph is kept, as `whole`; otherwise each `map` runs the network again.
 
     Args:
         model: Any module that holds the layers; nothing of it is changed.
@@ -52,7 +54,8 @@ class ChunkedTrace:
         all_sum: Sum over ranks, for BatchNorm's statistics.
 
     Attributes:
-        layers: What the layers are, by path, from the rehearsal.
+        layers: The layers' weights, by path.
+        whole: The trace of all samples, or `None` where there are several.
         left_out: Why other layers cannot be looked at, by path; the same paths on every rank.
 
     Raises:
@@ -80,9 +83,7 @@ class ChunkedTrace:
             state = network_state(model, dtype or floating_dtype(views, model))
             rehearsal = rehearse(model, rows, layers, output=output, state=state, dropout_seed=dropout_seed)
         self._rehearsal = _agreed(rehearsal, device_of(views), all_sum)
-        self.layers: dict[str, LayerTrace] = {
-            name: self._rehearsal.traces[name] for name in self._rehearsal.places
-        }
+        self.layers = {name: self._rehearsal.weights[name] for name in self._rehearsal.places}
         self.left_out = self._rehearsal.left_out
         self._statistics: BatchStatistics = {}
         needed = self._bytes_of_a_sample(num_columns)
@@ -92,10 +93,10 @@ class ChunkedTrace:
                 "raise it, or lower `num_probes`."
             )
         self._step = max(1, memory_budget // needed)
-        self._whole: NetworkTrace | None = None
+        self.whole: NetworkTrace | None = None
         if self._num_samples <= self._step:
-            self._whole = self._trace(views, all_sum)
-            outputs = self._whole.outputs.detach()
+            self.whole = self._trace(views, all_sum)
+            outputs = self.whole.outputs.detach()
         else:
             with torch.no_grad():
                 outputs = frozen_call(
@@ -114,34 +115,38 @@ class ChunkedTrace:
 
     @property
     def num_chunks(self) -> int:
-        """Number of traces that an iteration gives."""
+        """Number of traces."""
         return -(-self._num_samples // self._step)
 
-    def __iter__(self) -> Iterator[NetworkTrace]:
-        """Traces of consecutive samples."""
-        if self._whole is not None:
-            yield self._whole
-            return
-        for start in range(0, self._num_samples, self._step):
-            samples = slice(start, start + self._step)
-            trace = self._trace(rows_of(self._views, samples))
-            _check_same(trace.outputs.detach(), self.outputs[samples].flatten(0, 1))
-            yield trace
+    def map(self, function: Callable[..., R], *columns: Tensor) -> list[R]:
+        """A function of the trace of every chunk, and of the chunk's rows of some tensors, in order.
 
-    def split(self, values: Tensor) -> tuple[Tensor, ...]:
-        """The rows of values of all samples, (n, ...), that belong to each chunk."""
-        return values.split(self._step)
+        Each trace is let go of before the next one is made; a loop over traces would hold two.
+
+        Args:
+            function: Of a trace, and of as many tensors as there are columns; what it returns should hold no graph.
+            *columns: Values of all samples, (n, ...).
+
+        Returns:
+            What the function returns for each chunk.
+        """
+        if self.whole is not None:
+            return [function(self.whole, *columns)]
+        chunks = [slice(start, start + self._step) for start in range(0, self._num_samples, self._step)]
+        return [function(self._part(rows), *(values[rows] for values in columns)) for rows in chunks]
+
+    def _part(self, samples: slice) -> NetworkTrace:
+        trace = self._trace(rows_of(self._views, samples))
+        _check_same(trace.outputs.detach(), self.outputs[samples].flatten(0, 1))
+        return trace
 
     def _trace(self, views: Inputs, all_sum: AllSum = identity) -> NetworkTrace:
         rows = map_inputs(lambda value: value.flatten(0, 1), views)
         return trace_rehearsed(self._rehearsal, rows, batch_statistics=self._statistics, all_sum=all_sum)
 
     def _bytes_of_a_sample(self, num_columns: int) -> int:
-        rehearsed = self._rehearsal
-        rows = max(1, rehearsed.num_rows)
-        sent = sum(layer.outputs.nbytes for layer in rehearsed.traces.values()) // rows
-        seen = max((layer.patches().nbytes for layer in rehearsed.traces.values()), default=0) // rows
-        return self._num_views * (rehearsed.bytes_per_row + (num_columns + 2) * sent + 2 * seen)
+        graph, outputs, patches = self._rehearsal.row_bytes
+        return self._num_views * (graph + (num_columns + 2) * outputs + 2 * patches)
 
 
 @contextmanager

@@ -10,6 +10,18 @@ from lightning_ssl_theory.tracing.recorded_pass import Passage
 from lightning_ssl_theory.tracing.row_layout import RowLayout
 
 
+class LayerWeight(NamedTuple):
+    """A layer without what it saw.
+
+    Attributes:
+        weight: The layer's weight, detached.
+        kind: The layer as a linear map of its weight.
+    """
+
+    weight: Tensor
+    kind: LayerKind
+
+
 class LayerTrace(NamedTuple):
     """What one layer saw of S samples in a forward pass.
 

@@ -22,10 +22,24 @@ from lightning_ssl_theory.tracing.layer_names import (
     resolve_layers,
     weight_places,
 )
-from lightning_ssl_theory.tracing.layer_trace import LayerTrace, layer_trace
+from lightning_ssl_theory.tracing.layer_trace import LayerTrace, LayerWeight, layer_trace
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.recorded_pass import Pass, check_outputs, part_of, recorded_pass
 from lightning_ssl_theory.tracing.row_layout import RowLayout, is_confined, row_layouts, with_one_changed
+
+
+class RowBytes(NamedTuple):
+    """What a pass holds for each row of the inputs, in bytes.
+
+    Attributes:
+        graph: In the graph.
+        outputs: What all layers put out together.
+        patches: What the positions of one layer see, of the largest.
+    """
+
+    graph: int
+    outputs: int
+    patches: int
 
 
 class Rehearsal(NamedTuple):
@@ -38,9 +52,8 @@ class Rehearsal(NamedTuple):
         layouts: Where samples lie in what they see.
         left_out: Why the others cannot, by path.
         asked: The paths that were asked for and may be looked at or left out, the same on every rank.
-        num_rows: Rows of the rehearsal.
-        bytes_per_row: What the graph of a pass keeps for each row of the inputs.
-        traces: What the layers saw of the few rows.
+        weights: The layers' weights; those that the forward has not written to are the state's own.
+        row_bytes: What a pass holds for each row of the inputs.
         dropout_seed: See `frozen`.
         state: Parameters and buffers used instead of the network's, or `None`.
     """
@@ -51,9 +64,8 @@ class Rehearsal(NamedTuple):
     layouts: dict[str, RowLayout]
     left_out: dict[str, str]
     asked: tuple[str, ...]
-    num_rows: int
-    bytes_per_row: int
-    traces: dict[str, LayerTrace]
+    weights: dict[str, LayerWeight]
+    row_bytes: RowBytes
     dropout_seed: int | None
     state: Mapping[str, Tensor] | None
 
@@ -135,7 +147,7 @@ def rehearse(
     _check_named(exact_names(layers), left_out)
     chosen = {name: places[name] for name in layouts}
     check_some(chosen, left_out)
-    traces = {name: layer_trace(first.passages[places[name]][0], layouts[name]) for name in chosen}
+    seen = {name: layer_trace(first.passages[places[name]][0], layouts[name]) for name in chosen}
     rows = num_rows(few)
     return Rehearsal(
         model,
@@ -144,12 +156,20 @@ def rehearse(
         layouts,
         left_out,
         tuple(names),
-        rows,
-        memory // rows,
-        traces,
+        {name: _weight(layer, own_state, chosen[name]) for name, layer in seen.items()},
+        RowBytes(
+            memory // rows,
+            sum(layer.outputs.nbytes for layer in seen.values()) // rows,
+            max(layer.patches().nbytes for layer in seen.values()) // rows,
+        ),
         dropout_seed,
         state,
     )
+
+
+def _weight(seen: LayerTrace, state: Mapping[str, Tensor], place: WeightPlace) -> LayerWeight:
+    own = part_of(state[place.key], place)
+    return LayerWeight(own if torch.equal(own, seen.weight) else seen.weight, seen.kind)
 
 
 class _Probe:

@@ -1,6 +1,6 @@
 """A look holds no more than its budget and what a training step on the same images holds.
 
-What comes on top of the budget are two copies of the parameters and, for 4 probes and a loss, 7 weight gradients; so the
+What comes on top of the budget are a copy of the parameters and, for 4 probes and a loss, 7 weight gradients; so the
 networks here, as those that are trained, have more activations than weights.
 """
 

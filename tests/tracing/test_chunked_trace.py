@@ -1,5 +1,7 @@
 """Chunks of samples give what one pass gives."""
 
+import weakref
+
 import pytest
 import torch
 from helpers.small_networks import IMAGE_SHAPE, biased_mlp, draw_views, residual_net
@@ -23,19 +25,34 @@ def test_chunks_cover_the_samples_in_order(num_held, num_chunks):
     budget = num_held * least_budget(model, views)
     trace = ChunkedTrace(model, views, memory_budget=budget)
     whole = trace_network(model, views.flatten(0, 1))
-    assert trace.num_chunks == num_chunks == len(list(trace))
+    assert trace.num_chunks == num_chunks == len(trace.map(id))
     assert set(trace.layers) == set(whole.layers)
     assert_close(trace.outputs.flatten(0, 1), whole.outputs)
     assert not trace.outputs.requires_grad
-    assert_close(torch.cat([chunk.outputs for chunk in trace]), whole.outputs)
+    assert_close(torch.cat(trace.map(lambda chunk: chunk.outputs.detach())), whole.outputs)
     cotangents = torch.randn_like(trace.outputs)
     expected = whole.backward(cotangents.flatten(0, 1))
-    pieces = [
-        chunk.backward(own.flatten(0, 1)) for chunk, own in zip(trace, trace.split(cotangents), strict=True)
-    ]
+    pieces = trace.map(lambda chunk, own: chunk.backward(own.flatten(0, 1)), cotangents)
     for name, delta in expected.items():
         assert_close(torch.cat([piece[name] for piece in pieces]), delta)
-        assert_close(torch.cat([chunk.layers[name].inputs for chunk in trace]), whole.layers[name].inputs)
+        inputs = trace.map(lambda chunk, name=name: chunk.layers[name].inputs)
+        assert_close(torch.cat(inputs), whole.layers[name].inputs)
+
+
+def test_no_trace_is_held_while_the_next_one_is_made():
+    model, views = residual_net(), draw_views(IMAGE_SHAPE)
+    trace = ChunkedTrace(model, views, memory_budget=2 * least_budget(model, views))
+    traces, is_held = [], []
+
+    def look(images):
+        is_held.append([seen() is not None for seen in traces])
+        return images
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(lambda _, args: look(*args)):
+        trace.map(lambda chunk: traces.append(weakref.ref(chunk.outputs)))
+    assert len(traces) == 3
+    assert len(is_held) > 3
+    assert not any(map(any, is_held))
 
 
 def test_statistics_of_a_chunk_alone_would_differ():
@@ -78,3 +95,12 @@ def test_refuses_outputs_that_are_not_finite_or_no_matrix(held):
         ChunkedTrace(model, views, memory_budget=budget)
     with pytest.raises(ValueError, match=r"of shape \(N, D\), for \d+ inputs .*, got \(\d+, 1, 3\)"):
         ChunkedTrace(nn.Sequential(model, nn.Unflatten(1, (1, 3))), views, memory_budget=budget)
+
+
+def test_weights_are_the_network_s_own_memory():
+    model, views = residual_net(), draw_views(IMAGE_SHAPE)
+    trace = ChunkedTrace(model, views)
+    for name, layer in trace.layers.items():
+        own = model.get_parameter(f"{name}.weight")
+        assert layer.weight.data_ptr() == own.data_ptr()
+        assert not layer.weight.requires_grad
