@@ -18,6 +18,8 @@ from lightning_ssl_theory.tracing.layer_kinds import Dense, WeightUse, weight_us
 from lightning_ssl_theory.tracing.layer_names import WeightPlace
 from lightning_ssl_theory.tracing.network_output import Output, check_is_tensor, network_output
 
+_IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__")
+
 
 class Passage(NamedTuple):
     """One passage through a weight: what the weight saw, and what came out, in the graph."""
@@ -31,7 +33,8 @@ class WeightRecorder(TorchFunctionMode):
 
     It sees functions, not modules, so that a layer of any class, called in any way, is seen as it really works: after
     its own padding, before its own activation, with the weight that it computes. `F.multi_head_attention_forward` is
-    taken apart into the four maps that it is.
+    taken apart into the four maps that it is. A weight that the network does not train is a leaf that requires
+    gradients here, and may be written to all the same.
 
     Args:
         weights: Leaves of the graph, by the names of the parameters.
@@ -53,12 +56,28 @@ class WeightRecorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
             return self._attention(func, args, kwargs)
+        if self._is_write(func, args, kwargs):
+            with torch.no_grad():
+                return func(*args, **kwargs)
         outputs = func(*args, **kwargs)
         if isinstance(outputs, Tensor):
             use = weight_use(func, args, kwargs, self._names)
             if use is not None:
                 return self._keep(WeightPlace(self._names[id(use.weight)]), use, outputs)
         return outputs
+
+    def _is_write(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        # Of what has no graph into weights, in place; autograd refuses it where they require gradients.
+        name = getattr(func, "__name__", "")
+        if "out" in kwargs:
+            targets = _tensors([kwargs["out"]])
+        elif args and (name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))):
+            targets = _tensors([args[0]])
+        else:
+            return False
+        weights = {id(target) for target in targets} & self._names.keys()
+        others = [value for value in _tensors([*args, *kwargs.values()]) if id(value) not in weights]
+        return bool(weights) and not any(other.requires_grad for other in others)
 
     def _keep(self, place: WeightPlace, use: WeightUse, outputs: Tensor) -> Tensor:
         self.passages.setdefault(place, []).append(Passage(use, outputs))
@@ -145,6 +164,11 @@ def recorded_pass(
     with torch.enable_grad(), inside(), WeightRecorder(leaves) as recorder:
         outputs = network_output(model, output)(ready(inputs, copies))
     return Pass(outputs, recorder.passages, leaves, partial(inside, is_again=True))
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    flat = [part for value in values for part in (value if isinstance(value, list | tuple) else [value])]
+    return [value for value in flat if isinstance(value, Tensor)]
 
 
 def part_of(leaf: Tensor, place: WeightPlace) -> Tensor:

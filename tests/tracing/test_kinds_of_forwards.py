@@ -1,5 +1,7 @@
 """Networks whose forward or holders do what no layer of torch does: nothing of them changes, and the numbers are right."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,6 +68,30 @@ class MovingAverage(nn.Module):
             self.key.bias.data = self.key.bias.data * 0.5
             self.calls += 1
         return self.head(self.query(x).tanh() * self.key(x))
+
+
+class UntrainedMovingAverage(nn.Module):
+    """A key encoder that is not trained follows with no need for `no_grad`, in each way of writing."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key = nn.Linear(5, 4), nn.Linear(5, 4).requires_grad_(False)
+        self.side, self.head = nn.Linear(5, 4, bias=False).requires_grad_(False), nn.Linear(4, 3)
+
+    def forward(self, x, guard=nullcontext):
+        query = self.query.weight.detach()
+        with guard():
+            self.key.weight.mul_(0.9).add_(query, alpha=0.1)
+            self.key.weight[0] = query[1]
+            weight = self.key.weight
+            weight += 0.1 * query
+            torch.lerp(self.side.weight, query, 0.1, out=self.side.weight)
+            torch._foreach_mul_([self.side.weight, self.key.bias], 0.9)
+        return self.head(self.query(x).tanh() * self.key(x) + self.side(x))
+
+    def guarded(self, x):
+        """The same for an oracle that differentiates with respect to what is written to."""
+        return self(x, torch.no_grad)
 
 
 class LateMovingAverage(nn.Module):
@@ -208,6 +234,16 @@ FORWARDS = [
     pytest.param(Kind(LossHolds, VIEWS, ("loss.network.0", "loss.network.2")), id="loss-holds-the-network"),
     pytest.param(Kind(Tied, VIEWS, ("head",), {"encoder": "sees more than one input"}), id="tied-parameters"),
     pytest.param(Kind(MovingAverage, VIEWS, ("query", "key", "head")), id="moving-average-in-forward"),
+    pytest.param(
+        Kind(
+            UntrainedMovingAverage,
+            VIEWS,
+            ("query", "key", "side", "head"),
+            features={"key": lambda found: found},
+            call=UntrainedMovingAverage.guarded,
+        ),
+        id="moving-average-with-gradients-on",
+    ),
     pytest.param(
         Kind(
             LateMovingAverage,
