@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 import torch
 from lightning.pytorch import Callback
@@ -52,7 +53,10 @@ def newest_checkpoint(folder: Path, given: Iterable[Callback]) -> Checkpoint:
     """
     folders = {folder / CHECKPOINTS}
     folders |= {Path(call.dirpath) for call in given if isinstance(call, ModelCheckpoint) and call.dirpath}
-    paths = sorted((path for place in folders for path in place.glob("*.ckpt")), key=_modified)
+    # without broken links
+    paths = sorted(
+        (path for place in folders for path in place.glob("*.ckpt") if path.is_file()), key=_modified
+    )
     found, reasons = [], []
     for path in paths:
         try:
@@ -90,9 +94,9 @@ def read_checkpoint(path: Path, command: str | None) -> Checkpoint:
         )
     try:
         state: Any = torch.load(path, map_location="meta", weights_only=True)
-    except OSError as error:
+    except PermissionError as error:
         raise RunFolderError(
-            f"Expected to be able to read `{path}`, found: {error.strerror or error}; pass another --ckpt_path."
+            f"Expected to be able to read `{path}`, found: {error.strerror}; pass another --ckpt_path."
         ) from error
     except Exception as error:  # torch has an exception for every way in which a file can be broken
         raise RunFolderError(
@@ -115,11 +119,19 @@ def read_checkpoint(path: Path, command: str | None) -> Checkpoint:
     return Checkpoint(path, int(state.get("global_step", 0)), rows)
 
 
+def remove_cut(folder: Path) -> None:
+    """Remove what a full disk has left of checkpoints.
+
+    Args:
+        folder: The run folder.
+    """
+    for path in (folder / CHECKPOINTS).glob("*.ckpt"):
+        if path.is_file() and not is_zipfile(path):
+            path.unlink()
+
+
 def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # a broken link
-        return 0.0
+    return path.stat().st_mtime
 
 
 def _first_line(error: Exception) -> str:

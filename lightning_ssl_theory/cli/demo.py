@@ -15,7 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lightning_ssl_theory import callbacks
-from lightning_ssl_theory.cli.run_folder import finish_loggers, new_folder, run_callbacks, run_loggers
+from lightning_ssl_theory.cli.run_folder import (
+    finish_loggers,
+    new_folder,
+    release_folders,
+    run_callbacks,
+    run_loggers,
+)
 from lightning_ssl_theory.cli.wandb_run import WandbMode
 from lightning_ssl_theory.data import DigitsDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
@@ -58,6 +64,7 @@ def run_demo(
             # after Ctrl-C too; an error before the first logged value is the one to show
             if any(folder.glob("*/metrics.csv")):
                 _show(folder, wandb, console)
+            release_folders()
     console.print(f"Done in {time.monotonic() - start:.0f} s.", highlight=False)
     return folder / REPORT_FILE
 

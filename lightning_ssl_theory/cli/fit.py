@@ -18,12 +18,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
-from lightning_ssl_theory.cli.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint
+from lightning_ssl_theory.cli.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint, remove_cut
 from lightning_ssl_theory.cli.refusals import explain, fail, refused_by_class
 from lightning_ssl_theory.cli.run_folder import (
     finish_loggers,
     is_first_process,
     new_folder,
+    release_folders,
     run_callbacks,
     run_loggers,
     run_of_name,
@@ -31,7 +32,8 @@ from lightning_ssl_theory.cli.run_folder import (
 from lightning_ssl_theory.cli.run_metrics import RunMetrics, rows_until
 from lightning_ssl_theory.cli.stop_signals import restored_signals
 from lightning_ssl_theory.cli.wandb_run import WandbMode
-from lightning_ssl_theory.report import read_run, results_table, write_report
+from lightning_ssl_theory.report import RunFolderError, read_run, results_table, write_report
+from lightning_ssl_theory.report.write import is_full
 
 _YAML_MODE = "yaml_with_short_names"
 # what YAML may call by its bare name, also where another library has a class of the same name
@@ -51,7 +53,9 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With code 2 on bad input, with code 1 after Ctrl-C.
-        ValueError: As training raises it.
+        OSError: As RuntimeError and ValueError, when training raises it.
+        RuntimeError: See above.
+        ValueError: See above.
     """
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
     settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
@@ -78,6 +82,22 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
         raise
     except MisconfigurationException as error:
         fail(str(error))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        fail(
+            f"Expected room for the run's files, found: {error.strerror}; make room on the disk, and go on with "
+            "--ckpt_path last."
+        )
+    except RuntimeError as error:
+        if not str(error).startswith("Error(s) in loading state_dict"):
+            raise
+        fail(
+            f"Expected a checkpoint of the configured model, found one of another: {str(error)[:300]}; "
+            "pass the configuration that it was trained with, which lies in its run folder."
+        )
+    finally:
+        release_folders()
 
 
 class TrainingCLI(LightningCLI):
@@ -153,6 +173,10 @@ class TrainingCLI(LightningCLI):
             with restored_signals():
                 self.trainer.fit(**kwargs)
             is_success = True
+        except OSError as error:
+            if is_full(error) and self.trainer.is_global_zero:
+                remove_cut(Path(self.trainer.default_root_dir))
+            raise
         finally:
             finish_loggers(self.trainer.loggers, is_success=is_success)
             _show_results(self.trainer)
@@ -190,8 +214,12 @@ def _show_results(trainer: Trainer) -> None:
     if folder is None or not trainer.is_global_zero or not (folder / "metrics.csv").is_file():
         return
     # again, since ModelCheckpoint may have saved after RunReport wrote the page
-    report = write_report(folder)
     console = Console()
+    try:
+        report = write_report(folder)
+    except RunFolderError as error:  # training is worth more, and what ended it is to be seen
+        console.print(f"No report: {error}", soft_wrap=True, highlight=False)
+        return
     console.print(results_table([read_run(folder)]))
     console.print(f"Report: {report}", soft_wrap=True, highlight=False)
 
@@ -203,7 +231,7 @@ def _without_hints() -> Iterator[None]:
     logger.addFilter(_is_no_tip)
     try:
         with warnings.catch_warnings():
-            for start in ("Experiment logs directory", "`isinstance\\(treespec", "The dirpath has changed"):
+            for start in ("Checkpoint directory", "`isinstance\\(treespec", "The dirpath has changed"):
                 warnings.filterwarnings("ignore", message=start)
             yield
     finally:

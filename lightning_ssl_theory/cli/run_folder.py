@@ -16,7 +16,7 @@ from lightning_ssl_theory.cli.checkpoints import CHECKPOINTS
 from lightning_ssl_theory.cli.resume_point import ResumePoint
 from lightning_ssl_theory.cli.run_metrics import RunMetrics
 from lightning_ssl_theory.cli.stop_signals import StopSignals
-from lightning_ssl_theory.cli.wandb_run import WandbMode, wandb_logger
+from lightning_ssl_theory.cli.wandb_run import RunWandbLogger, WandbMode, wandb_logger
 from lightning_ssl_theory.report import RunReport
 from lightning_ssl_theory.report.logged_run import METRICS_FILE, RunFolderError
 
@@ -27,7 +27,7 @@ except ImportError:  # Windows
 
 
 _LOCK_FILE = "run.lock"
-_locks: dict[Path, IO[str]] = {}  # held until the process ends
+_locks: dict[Path, IO[str]] = {}
 
 
 def new_folder(output_dir: Path | str, name: str) -> Path:
@@ -78,6 +78,12 @@ def run_of_name(output_dir: Path | str, name: str) -> Path:
             f"({_read_lock(folder)}); wait for it, or end it first."
         )
     return folder
+
+
+def release_folders() -> None:
+    """Let other processes have the run folders of this one, as they may when it ends."""
+    while _locks:
+        _locks.popitem()[1].close()
 
 
 def is_first_process() -> bool:
@@ -183,9 +189,8 @@ def finish_loggers(loggers: Iterable[Logger], *, is_success: bool) -> None:
         is_success: What the closed runs are marked as.
     """
     for logger in loggers:
-        finish: Any = getattr(getattr(logger, "_experiment", None), "finish", None)
-        if finish is not None:
-            finish(exit_code=int(not is_success))
+        if isinstance(logger, RunWandbLogger):
+            logger.finish(is_success=is_success)
 
 
 class _ProgressBar(RichProgressBar):

@@ -1,6 +1,7 @@
 """A run's metrics.csv, which is whole whenever the process dies, and which a continued run goes on with."""
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from lightning_ssl_theory.report.logged_run import METRICS_FILE, read_rows
+from lightning_ssl_theory.report.write import write_whole
 
 
 class RunMetrics(CSVLogger):
@@ -78,16 +80,11 @@ class _MetricsFile(ExperimentWriter):
 
     def replace(self, rows: Sequence[Mapping[str, Any]]) -> None:
         columns = sorted({column for row in rows for column in row} | set(self.metrics_keys))
-        unfinished = self._path.with_suffix(".part")
-        try:
-            with unfinished.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-            unfinished.replace(self._path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._path, text.getvalue())
         self.metrics_keys, self.num_rows = columns, len(rows)
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:

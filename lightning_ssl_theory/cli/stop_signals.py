@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from lightning_ssl_theory.cli.resume_point import validation_is_due
 from lightning_ssl_theory.distributed import all_sum, any_rank
+from lightning_ssl_theory.report.write import is_full
 
 _HINT = b"\nStopping after this step, with a checkpoint; once more stops at once.\n"
 
@@ -83,8 +84,9 @@ class StopSignals(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save after an error, where no other process has to take part."""
-        is_alone = trainer.world_size == 1 and self._signal is None
-        if is_alone and trainer.state.fn == "fit" and trainer.global_step > 0:
+        can_save = trainer.world_size == 1 and self._signal is None
+        can_save = can_save and not (isinstance(exception, OSError) and is_full(exception))
+        if can_save and trainer.state.fn == "fit" and trainer.global_step > 0:
             trainer.save_checkpoint(self._path)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:

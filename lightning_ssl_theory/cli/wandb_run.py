@@ -1,13 +1,19 @@
 """Weights & Biases without questions at the terminal, and without losing a run when its server is away."""
 
+import contextlib
+import functools
 import netrc
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from lightning_ssl_theory.warnings import DiagnosticWarning
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -18,7 +24,65 @@ _PROJECT = "lightning-ssl-theory"
 _SECONDS_TO_CONNECT = 20
 
 
-def wandb_logger(mode: Literal["online", "offline"], *, name: str, save_dir: Path) -> WandbLogger:
+def _as_long_as_it_lives(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(self: "RunWandbLogger", *args: Any, **kwargs: Any) -> Any:
+        if self.is_lost:
+            return None
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:  # wandb's process may be gone, its disk full, its service out of reach
+            self.give_up(error)
+            return None
+
+    return guarded
+
+
+class RunWandbLogger(WandbLogger):
+    """A WandbLogger whose loss is one warning, and not the end of training.
+
+    Attributes:
+        is_lost: Whether Weights & Biases has failed; nothing is sent from then on.
+    """
+
+    is_lost = False
+
+    log_metrics = _as_long_as_it_lives(WandbLogger.log_metrics)
+    log_hyperparams = _as_long_as_it_lives(WandbLogger.log_hyperparams)
+    log_image = _as_long_as_it_lives(WandbLogger.log_image)
+    log_table = _as_long_as_it_lives(WandbLogger.log_table)
+    watch = _as_long_as_it_lives(WandbLogger.watch)
+    finalize = _as_long_as_it_lives(WandbLogger.finalize)
+
+    @_as_long_as_it_lives
+    def finish(self, *, is_success: bool) -> None:
+        """Close the run, so that its files are whole and the next run gets one of its own.
+
+        Args:
+            is_success: What it is marked as.
+        """
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(not is_success))
+
+    def give_up(self, error: Exception) -> None:
+        """Go on without Weights & Biases.
+
+        Args:
+            error: What it raised.
+        """
+        import wandb
+
+        self.is_lost = True
+        warnings.warn(
+            f"Weights & Biases has failed ({type(error).__name__}: {error}); metrics.csv goes on without it.",
+            DiagnosticWarning,
+            stacklevel=4,
+        )
+        with contextlib.suppress(Exception):
+            wandb.teardown(exit_code=1)  # or it would print a traceback when the process ends
+
+
+def wandb_logger(mode: Literal["online", "offline"], *, name: str, save_dir: Path) -> RunWandbLogger:
     """A logger of a new Weights & Biases run, which keeps its files in `save_dir/wandb`.
 
     The environment of the process stays as it is.
@@ -33,7 +97,7 @@ def wandb_logger(mode: Literal["online", "offline"], *, name: str, save_dir: Pat
         The logger; on all processes but the first one it does nothing.
     """
     run = _start(mode, name, save_dir) if getattr(rank_zero_only, "rank", 0) == 0 else None
-    return WandbLogger(name, save_dir=save_dir, project=_PROJECT, experiment=run)
+    return RunWandbLogger(name, save_dir=save_dir, project=_PROJECT, experiment=run)
 
 
 def _start(mode: Literal["online", "offline"], name: str, save_dir: Path) -> "Run":

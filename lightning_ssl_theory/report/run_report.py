@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_ssl_theory.report.logged_run import RUN_FILE
-from lightning_ssl_theory.report.write import write_report
+from lightning_ssl_theory.report.write import write_report, write_whole
 
 
 class RunReport(Callback):
@@ -60,7 +60,7 @@ class RunReport(Callback):
             if not (folder / "metrics.csv").is_file():
                 return  # stopped before anything was logged
             facts = self._facts(trainer, pl_module, status)
-            (folder / RUN_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            write_whole(folder / RUN_FILE, json.dumps(facts, indent=1))
             self.path = write_report(folder)
         except Exception as error:  # the training that just ended is worth more than its report
             self._warn(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")

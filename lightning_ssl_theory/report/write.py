@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from pathlib import Path
 
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
@@ -25,14 +27,47 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     """
     page = render_report(read_run(folder))
     path = Path(output) if output is not None else Path(folder) / REPORT_FILE
-    # written beside and moved, so that an older report is never left half overwritten
-    unfinished = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, page)
     except OSError as error:
+        help_ = (
+            "make room on the disk" if is_full(error) else "pass another file as `output` (`report --output`)"
+        )
         raise RunFolderError(
-            f"Expected to be able to write `{path}`, found: {error.strerror}; choose a file with --output."
+            f"Expected to be able to write `{path}`, found: {error.strerror}; {help_}."
         ) from error
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file or leave it as it was, whenever the process dies or the disk is full.
+
+    Args:
+        path: The file.
+        text: What it is to hold.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, a quota or a limit has no room left.
+
+    Args:
+        error: What writing raised.
+
+    Returns:
+        False for any other reason.
+    """
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

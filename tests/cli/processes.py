@@ -71,12 +71,12 @@ def end(process: int) -> int | None:
     return None
 
 
-def wait_for(path: Path, process: int) -> None:
-    """Until a process has written a file."""
+def wait_for(path: Path, size: float = 0) -> None:
+    """Until a file has more than a number of bytes."""
     until = time.monotonic() + SECONDS_UNTIL_HUNG
-    while not path.exists():
-        assert time.monotonic() < until, f"process {process} has not written {path}"
-        time.sleep(0.01)
+    while not path.exists() or path.stat().st_size <= size:
+        assert time.monotonic() < until, f"nobody has written {path}"
+        time.sleep(0.002)
 
 
 def long_config(**changes) -> list[str]:

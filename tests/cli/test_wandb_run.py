@@ -1,12 +1,17 @@
 """Weights & Biases: never a question, never a lost run, nothing changed in the environment."""
 
 import os
+import re
+import signal
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_ssl_theory.cli import wandb_run
 from lightning_ssl_theory.cli.run_folder import finish_loggers, run_loggers
+from lightning_ssl_theory.report.logged_run import read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,29 @@ def test_wandb_without_a_login_stays_offline_and_keeps_the_data(tmp_path, capsys
         assert time.monotonic() < until
         time.sleep(0.1)
     assert "WANDB_MODE" not in os.environ
+
+
+def kill_wandb() -> None:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        name, _, rest = status.read_text().partition("(")[2].rpartition(")")
+        if name == "wandb-core" and rest.split()[1] == str(os.getpid()):
+            os.kill(int(status.parent.name), signal.SIGKILL)
+
+
+def test_wandb_killed_in_the_middle_of_a_run_is_one_warning(tmp_path, recwarn):
+    loggers = run_loggers(tmp_path, "offline")
+    _, wandb = loggers
+    kill_wandb()
+    step, until = 0, time.monotonic() + 30
+    while not wandb.is_lost and time.monotonic() < until:
+        for logger in loggers:
+            logger.log_metrics({"a": 1.0}, step=step)
+        step += 1
+    wandb.log_image("b", [torch.zeros(4, 4).numpy()], step=step)
+    finish_loggers(loggers, is_success=True)
+    (warning,) = recwarn.list
+    assert re.match(r"Weights & Biases has failed \(.*\); metrics.csv goes on", str(warning.message))
+    assert len(read_rows(tmp_path / "metrics.csv")) == step
 
 
 def test_wandb_out_of_reach_stays_offline(tmp_path, capsys, monkeypatch):
