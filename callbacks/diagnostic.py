@@ -1,6 +1,5 @@
 """What all diagnostics share: when they look, on which batches, what they log, and that they never disturb training."""
 
-import time
 import warnings
 import weakref
 from abc import abstractmethod
@@ -8,12 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory.data.batch import read_images
-from lightning_ssl_theory.distributed import all_sum, any_rank, failing_together, rank, world_size
+from lightning_ssl_theory.distributed import failing_together, rank
 from lightning_ssl_theory.tracing.frozen_call import check_whole
 from lightning_ssl_theory.tracing.inputs import num_rows
 from lightning_ssl_theory.warnings import DiagnosticWarning
@@ -22,6 +20,7 @@ from . import monitors
 from .cadence import Cadence, validated_epochs
 from .chosen_rows import chosen_rows, rank_share
 from .held_batches import HeldBatches
+from .overhead import Overhead
 from .pictures import log_pictures
 from .quiet import sentence, undisturbed
 from .validation_loader import is_last_batch, validation_loader
@@ -82,15 +81,15 @@ class Diagnostic(Callback):
                 f"Expected `max_overhead` in (0, 1], got {max_overhead}; it is a share of the time."
             )
         self._cadence = Cadence(every_n_steps, every_n_epochs)
-        self._num_samples, self._strict, self._max_overhead = num_samples, strict, max_overhead
+        self._num_samples, self._strict = num_samples, strict
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
         self._read_batch, self._val_loader, self._name = read_batch, val_loader, name
         self.values: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
-        self._spent, self._last_seconds, self._started = 0.0, 0.0, time.perf_counter()
+        self._overhead = Overhead(max_overhead)
         self._is_due = self._is_open = self._is_measured = False
-        self._num_seen, self._look_seconds = 0, 0.0
+        self._num_seen = 0
         self._is_owed = False  # a monitor waits for the first values
         self._failure: str | None = None
         self._found: dict[str, float | Tensor] | None = None
@@ -165,7 +164,7 @@ class Diagnostic(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and make restored values visible to ModelCheckpoint and EarlyStopping."""
-        self._spent, self._started = 0.0, time.perf_counter()
+        self._overhead.start()
         self._cadence.last_step = min(self._cadence.last_step, trainer.global_step)
         monitors.publish(trainer, self.values)
         self._is_owed = bool(monitors.prepare_monitors(trainer, self._prefix))
@@ -270,7 +269,7 @@ class Diagnostic(Callback):
     @property
     def seconds_spent(self) -> float:
         """Seconds that looks have taken on this rank since training began."""
-        return self._spent
+        return self._overhead.spent
 
     @property
     def state_key(self) -> str:
@@ -335,7 +334,7 @@ class Diagnostic(Callback):
 
     def _open(self, pl_module: LightningModule) -> None:
         self._is_due, self._is_owed, self._is_open = False, False, True
-        self._num_seen, self._look_seconds, self._failure = 0, 0.0, None
+        self._num_seen, self._failure = 0, None
         self._found, self.left_out = None, {}
         with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
             self.open(pl_module)
@@ -362,8 +361,7 @@ class Diagnostic(Callback):
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_measured = False
         self._cadence.last_step = trainer.global_step
-        self._spent += self._look_seconds
-        self._last_seconds = self._look_seconds
+        self._overhead.end_look()
         found, self._found = self._found, None
         if found is None:
             unknown = monitors.watched_keys(trainer, self._prefix) - trainer.callback_metrics.keys()
@@ -379,7 +377,10 @@ class Diagnostic(Callback):
         if not self.values and not self.left_out:
             monitors.drop_unknown(trainer, self._prefix, values)
         self.values = values
-        monitors.log(trainer, pl_module, self.values | self._overhead())
+        own = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
+        costs = zip(("seconds", "share"), self._overhead.values(), strict=True)
+        costs_by_key = {f"overhead/{own}/{key}": value for key, value in costs}
+        monitors.log(trainer, pl_module, self.values | costs_by_key)
         log_pictures(trainer, {f"{self._prefix}/{key}": image for key, image in self.pictures().items()})
 
     def _report(self, failure: str) -> None:
@@ -393,28 +394,13 @@ class Diagnostic(Callback):
             if rank() == 0:
                 warnings.warn(message, DiagnosticWarning, stacklevel=2)
 
-    def _overhead(self) -> dict[str, float]:
-        share = self._spent / (time.perf_counter() - self._started)
-        seconds, share = (all_sum(torch.tensor([self._spent, share])) / world_size()).tolist()
-        name = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
-        return {f"overhead/{name}/seconds": seconds, f"overhead/{name}/share": share}
-
     def _is_affordable(self) -> bool:
-        if self._max_overhead is None or self._is_owed:
-            return True
-        # a look is taken to cost what the last one did, so that the share stays below the bound after it
-        elapsed = time.perf_counter() - self._started + self._last_seconds
-        is_spent = self._spent + self._last_seconds > self._max_overhead * elapsed
-        return not any_rank(is_spent and rank() == 0)
+        return self._is_owed or self._overhead.is_affordable()
 
     @contextmanager
     def _timed(self, pl_module: LightningModule) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            with undisturbed(pl_module):
-                yield
-        finally:
-            self._look_seconds += time.perf_counter() - start
+        with self._overhead.counted(), undisturbed(pl_module):
+            yield
 
     @contextmanager
     def _noting_failures(self) -> Iterator[None]:

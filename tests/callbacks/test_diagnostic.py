@@ -253,7 +253,7 @@ class Slow(TrainingSums):
 
 def slow_looks(monkeypatch, max_overhead, **arguments):
     clock = Clock()
-    monkeypatch.setattr("lightning_ssl_theory.callbacks.diagnostic.time.perf_counter", clock)
+    monkeypatch.setattr("lightning_ssl_theory.callbacks.overhead.time.perf_counter", clock)
     callback = Slow(clock, every_n_steps=1, max_overhead=max_overhead)
     _, logger = fit(ToySSL(), [callback], max_epochs=2, **arguments)
     return [step for step, _ in logger.looks("sums/")], logger.rows[-1][1]
