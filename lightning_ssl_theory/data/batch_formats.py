@@ -113,7 +113,9 @@ def _split_sequence(batch: Sequence[Any]) -> tuple[list[Any], Any]:
                 return alike, _first(batch[start + len(alike) :])
             return _views_of(element), _first(rest)
         if isinstance(element, Mapping):
-            views = _split_mapping(element)[0] if element else []
+            inputs = _inputs(element)
+            is_several = isinstance(inputs, Mapping) and clean_image(element) is not None
+            views = [inputs] if is_several else _split_mapping(element)[0] if element else []
         else:
             views = _views_of(element, _first(rest))
         if views:
@@ -197,13 +199,13 @@ def _named_views(batch: Mapping[Any, Any]) -> list[Any]:
     return views if len(views) > 1 and len(views) == len(tensors) else []
 
 
-# What of a dictionary enters a network: its image, or all tensors beside the labels; empty where there is none.
+# What of a dictionary enters a network: an image that is alone in it, or all tensors beside the labels; empty where
+# there is none.
 def _inputs(mapping: Mapping[Any, Any]) -> Any:
-    image = clean_image(mapping)
-    if image is not None:
-        return image
-    return {
+    inputs = {
         key: value
         for key, value in mapping.items()
         if isinstance(value, Tensor) and value.ndim > 1 and key not in LABEL_KEYS
     }
+    image = clean_image(mapping)
+    return image if image is not None and len(inputs) < 2 else inputs

@@ -158,6 +158,14 @@ def test_more_formats_of_images_and_labels(batch):
     assert len(read_views(batch, min_views=1)) == 1
 
 
+def test_inputs_beside_an_image_stay_with_it():
+    """A network that takes more than its image gets what the user's own loop gives it."""
+    first, second = ({"pixel_values": image, "noise": torch.rand(3, 5)} for image in (X1, X2))
+    assert read_views(([first, second], Y)) == [first, second]
+    assert read_images((first, Y)) == first
+    assert read_images(({"pixel_values": X1}, Y)) is X1
+
+
 def test_an_image_and_its_mask_are_no_pair_of_views():
     image = torch.rand(3, 3, 4, 4)
     for mask in (torch.zeros(3, 4, 4), torch.zeros(3, 1, 4, 4), torch.zeros(3, 3, 4, 4, dtype=torch.long)):
