@@ -21,6 +21,7 @@ class Architecture:
         inputs: Makes one view of N samples: a tensor, or a dictionary of tensors that are its keywords.
         special: What is unusual, in one line.
         output: What enters the loss: the key or index of what comes out, or a function of it; `None` for all.
+        read_batch: Makes a batch that the library knows, where it would take the user's own for another one.
         arguments: Further arguments of CovarianceOperators.
         least_share: The smallest `covariance/weight_share` that will do.
         tolerance: Of trace and growth, relative.
@@ -34,6 +35,7 @@ class Architecture:
     inputs: Callable[[Generator], Inputs]
     special: str
     output: Callable[[Any], Tensor] | str | int | None = None
+    read_batch: Callable[[Any], Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     least_share: float = 0.5
     tolerance: float = 1e-6

@@ -70,6 +70,8 @@ def case_of(architecture: Architecture) -> Case:
     views = [architecture.inputs(generator) for _ in range(2)]
 
     def argument(module: LightningModule) -> dict[str, Any]:
+        if architecture.read_batch is not None:
+            return {"read_batch": architecture.read_batch}
         if callable(architecture.output):
             return {"output": lambda inputs: architecture.read(module(inputs))}
         return {} if architecture.output is None else {"output": architecture.output}

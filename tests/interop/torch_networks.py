@@ -265,6 +265,12 @@ def volumes(generator: Generator) -> Tensor:
     return torch.randn(NUM_SAMPLES, 4, 3, 12, 12, generator=generator)
 
 
+def clips_alone(batch: Any) -> Any:
+    """Clips of a clean loader as the one view that they are; (N, frames, 3, H, W) stands for stacked views."""
+    inputs, *others = batch
+    return ([inputs], *others) if isinstance(inputs, Tensor) else batch
+
+
 def ids(generator: Generator) -> Tensor:
     """Token ids (N, 7)."""
     return torch.randint(30, (NUM_SAMPLES, 7), generator=generator)
@@ -300,7 +306,7 @@ TORCH = [
     row("gru", partial(Recurrent, nn.GRU), STEPS, "gates left out", least_share=0.1),
     row("conv1d", conv_1d, lambda g: sequences(3, 20)(g), "(N, C, L)"),
     row("channels-last", ChannelsLast, SMALL, "(N, H, W, C)"),
-    row("folded-frames", Folded, volumes, "frames as rows"),
+    row("folded-frames", Folded, volumes, "frames as rows", read_batch=clips_alone),
     row("positions", partial(Positions, 5), STEPS, "rows without samples"),
     row("checkpoint", partial(Checkpointed, use_reentrant=False), SMALL, "recomputed activations"),
     row("checkpoint-reentrant", partial(Checkpointed, use_reentrant=True), SMALL, "recomputed, the old way"),
