@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,9 +45,10 @@ def first_layer_filters(folder: Path) -> Filters:
         At most `MAX_FILTERS` pictures, each divided by its own largest weight, or a sentence that says what
         is missing.
     """
-    checkpoint = _newest_checkpoint(folder)
-    if isinstance(checkpoint, str):
-        return Filters((), f"{checkpoint}, so the first layer's filters are not shown.")
+    return _drawn(folder, _filters)
+
+
+def _filters(checkpoint: _Checkpoint) -> Filters:
     import torch
 
     for name, weight in checkpoint.state["state_dict"].items():
@@ -67,9 +68,10 @@ def first_layer_eigenvectors(folder: Path) -> Filters:
     Returns:
         The first filters of every eigenvector of the first layer that can be drawn; no picture where there is none.
     """
-    checkpoint = _newest_checkpoint(folder)
-    if isinstance(checkpoint, str):
-        return Filters((), checkpoint)
+    return _drawn(folder, _eigenvectors)
+
+
+def _eigenvectors(checkpoint: _Checkpoint) -> Filters:
     for state in checkpoint.state.get("callbacks", {}).values():
         for layer, vectors in (state.get("eigenvectors", {}) if isinstance(state, dict) else {}).items():
             rows = [filter_images(vector.float()) for vector in vectors]
@@ -86,6 +88,16 @@ def first_layer_eigenvectors(folder: Path) -> Filters:
     return Filters((), f"The checkpoint {checkpoint.name} holds no eigenvectors")
 
 
+def _drawn(folder: Path, draw: Callable[[_Checkpoint], Filters]) -> Filters:
+    checkpoint = _newest_checkpoint(folder)
+    if isinstance(checkpoint, str):
+        return Filters((), f"{checkpoint}, so the first layer's filters are not shown.")
+    try:
+        return draw(checkpoint)
+    except Exception:  # another program's checkpoint may hold anything under these names
+        return Filters((), f"The checkpoint {checkpoint.name} holds something else than weights to draw.")
+
+
 class _Checkpoint(NamedTuple):
     name: str
     state: dict[str, Any]
@@ -93,7 +105,8 @@ class _Checkpoint(NamedTuple):
 
 def _newest_checkpoint(folder: Path) -> _Checkpoint | str:
     # the checkpoint, or why there is none
-    paths = sorted((folder / "checkpoints").glob("**/*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = (path for path in (folder / "checkpoints").glob("**/*.ckpt") if path.is_file())  # no broken links
+    paths = sorted(found, key=lambda path: path.stat().st_mtime)
     if not paths:
         return "There is no checkpoint under checkpoints/"
     import torch
@@ -101,7 +114,7 @@ def _newest_checkpoint(folder: Path) -> _Checkpoint | str:
     try:
         state = torch.load(paths[-1], map_location="cpu", weights_only=True)
         state["state_dict"].items()
-    except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError):
+    except Exception:  # whatever lies there: a report needs no checkpoint
         return f"The checkpoint {paths[-1].name} cannot be read"
     return _Checkpoint(paths[-1].name, state)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning_ssl_theory.report.keys import Key, parse_key
 METRICS_FILE = "metrics.csv"
 SETTINGS_FILES = ("config.yaml", "hparams.yaml")
 RUN_FILE = "run.json"
+_TOO_LARGE = 1e300
 
 
 class RunFolderError(ValueError):
@@ -30,7 +30,7 @@ class Series:
         key: The same, taken apart.
         steps: Optimizer steps, increasing.
         values: Finite values, as many as `steps`.
-        num_skipped: Values that were NaN, infinite or no number and are left out.
+        num_skipped: Values that were NaN, beyond 1e300 or no number and are left out.
     """
 
     column: str
@@ -176,9 +176,10 @@ def _read_text(path: Path) -> str:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
+    text = _read_text(path) or "{}"
     try:
-        facts = json.loads(_read_text(path) or "{}")
-    except json.JSONDecodeError:
+        facts = json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_number)
+    except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
@@ -188,13 +189,13 @@ def _read_metrics(path: Path) -> tuple[dict[str, Series], tuple[str, ...]]:
     skipped: dict[str, int] = {}
     for row_number, row in enumerate(read_rows(path)):
         step = _number(row.get("step"))
-        position = float(row_number) if step is None or not math.isfinite(step) else step
+        position = float(row_number) if step is None else step
         for column, cell in row.items():
             if column in {"step", "epoch"}:
                 continue
             value = _number(cell)
             points = cells.setdefault(column, {})
-            if value is None or not math.isfinite(value):
+            if value is None:
                 skipped[column] = skipped.get(column, 0) + 1
             else:
                 points[position] = value
@@ -212,8 +213,14 @@ def _read_metrics(path: Path) -> tuple[dict[str, Series], tuple[str, ...]]:
     return series, tuple(column for column, points in cells.items() if not points)
 
 
+# A finite number whose differences do not overflow, else None.
 def _number(cell: object) -> float | None:
     try:
-        return float(str(cell))
+        value = float(str(cell))
     except ValueError:
         return None
+    return value if abs(value) < _TOO_LARGE else None
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) < 20 else None

@@ -78,7 +78,7 @@ def _header(run: Run, contents: list[tuple[str, str]]) -> str:
 def _facts(run: Run) -> str:
     items = []
     if status := run.facts.get("status"):
-        items.append(str(status))
+        items.append(escape(str(status)))
     if started := run.facts.get("started"):
         items.append(f"started <b>{escape(str(started))}</b>")
     if isinstance(seconds := run.facts.get("seconds"), int | float):
