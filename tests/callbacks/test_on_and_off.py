@@ -1,0 +1,106 @@
+"""Promise 1, case by case: each diagnostic alone, in each kind of training, on one and on two processes.
+
+`pytest tests/callbacks/test_on_and_off.py` runs 70 cases on one process and 14 on two.
+"""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers.ddp import run_ranks
+from helpers.every_diagnostic import every_diagnostic
+from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all, view_loader
+from lightning.pytorch.callbacks import (
+    EMAWeightAveraging,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
+
+from lightning_ssl_theory.callbacks import CovarianceOperators
+
+EMA, SWA, ACCUMULATION = EMAWeightAveraging, StochasticWeightAveraging, GradientAccumulationScheduler
+TRAININGS = {
+    "plain": ({}, {}, []),
+    "manual": ({"is_manual": True}, {}, []),
+    "accumulated": ({}, {"accumulate_grad_batches": 2}, []),
+    "clipped": ({}, {"gradient_clip_val": 0.1}, []),
+    "bf16": ({}, {"precision": "bf16-mixed"}, []),
+    "float64": ({}, {"precision": "64-true"}, []),
+    "validated within": ({}, {"val_check_interval": 2}, []),
+    "averaged by EMA": ({}, {}, [lambda: EMA(decay=0.9)]),
+    "averaged by SWA": ({}, {}, [lambda: SWA(swa_lrs=0.01, swa_epoch_start=1)]),
+    "accumulated by schedule": ({}, {}, [lambda: ACCUMULATION({0: 1, 1: 2})]),
+}
+NUM_DIAGNOSTICS = 7
+
+
+def diagnostic(index):
+    if index == NUM_DIAGNOSTICS - 1:
+        return CovarianceOperators(["projector.*"], every_n_steps=1, num_probes=None)
+    return (
+        every_diagnostic(every_n_steps=2)[index] if index % 2 else every_diagnostic(every_n_epochs=1)[index]
+    )
+
+
+def end(training, callbacks, **strategy):
+    """All that training has decided after two epochs of five batches, and how many looks were logged."""
+    of_module, of_trainer, others = TRAININGS[training]
+    seed_all()
+    module = ToySSL(**of_module)
+    trainer, logger = fit(
+        module,
+        [*callbacks, *[build() for build in others]],
+        train=view_loader(40 * (2 if strategy else 1)),
+        val=clean_loader(),
+        max_epochs=2,
+        **of_trainer,
+        **strategy,
+    )
+    decided = {
+        "weights": deepcopy(module.state_dict()),
+        "momentum": {
+            str(index): state["momentum_buffer"]
+            for index, state in trainer.optimizers[0].state_dict()["state"].items()
+        },
+        "random": {"torch": torch.get_rng_state()},
+    }
+    return decided, len(logger.rows)
+
+
+def is_bitwise(left, right):
+    return left.keys() == right.keys() and all(
+        left[part].keys() == right[part].keys()
+        and all(torch.equal(left[part][name], right[part][name]) for name in left[part])
+        for part in left
+    )
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_each_diagnostic_alone(training):
+    plain, none = end(training, [])
+    assert none == 0
+    for index in range(NUM_DIAGNOSTICS):
+        watched, num_looks = end(training, [diagnostic(index)])
+        assert num_looks >= 2
+        assert is_bitwise(plain, watched), index
+
+
+def on_two(rank, world_size, training):
+    strategy = {"strategy": "ddp", "devices": world_size}
+    plain, _ = end(training, [], **strategy)
+    found = [end(training, [diagnostic(index)], **strategy) for index in range(NUM_DIAGNOSTICS)]
+    return [(is_bitwise(plain, watched), num_looks) for watched, num_looks in found]
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("training", ["plain", "averaged by EMA"])
+def test_each_diagnostic_alone_on_two_processes(training):
+    for found in run_ranks(on_two, 2, training, init=False):
+        assert len(found) == NUM_DIAGNOSTICS
+        assert all(is_equal and num_looks >= 2 for is_equal, num_looks in found)
+
+
+def test_the_comparison_can_fail():
+    plain, _ = end("plain", [])
+    clipped, _ = end("clipped", [])
+    assert not is_bitwise(plain, clipped)
