@@ -14,9 +14,8 @@ from lightning_ssl_theory.distributed import all_gather_rows, meet
 def let_go(metrics: Iterable[Metric]) -> None:
     """Free what metrics hold that are not used again; by itself only Python's collector of cycles would."""
     for metric in metrics:
-        vars(
-            metric
-        ).clear()  # torchmetrics keeps `update` and `compute`, which hold the metric, as its attributes
+        # torchmetrics keeps `update` and `compute`, which hold the metric, as its attributes
+        vars(metric).clear()
 
 
 class FeatureMetrics:

@@ -10,7 +10,7 @@ Without an initialised process group, or with one process, nothing is communicat
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -90,17 +90,31 @@ def all_sum_with_grad(tensor: Tensor) -> Tensor:
     return _AllSum.apply(tensor) if is_distributed() else tensor
 
 
-def all_gather_rows(tensor: Tensor) -> Tensor:
-    r"""Rows of all ranks below one another, in rank order.
+class RowPlaces(NamedTuple):
+    """Where the rows of this rank lie among the rows of all ranks.
 
-    Ranks may hold different numbers of rows, none included. The backward pass sums the upstream gradients
-    over the ranks and returns the slice of this rank.
+    Attributes:
+        first: Global index of this rank's first row.
+        counts: Number of rows of each rank.
+    """
+
+    first: int
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of rows of all ranks together."""
+        return sum(self.counts)
+
+
+def row_places(tensor: Tensor) -> RowPlaces:
+    r"""Where the rows of this rank lie among the rows of all ranks.
 
     Args:
-        tensor: Rows of this rank, shape (n_r, \*); \* and the dtype are the same on every rank.
+        tensor: Rows of this rank, shape (n_r, \*).
 
     Returns:
-        Shape (n_1 + … + n_W, \*), equal on every rank; with one process the tensor itself.
+        The places, for as many exchanges of rows as there are.
 
     Raises:
         ValueError: If the tensor has no rows to stack or the row size differs between ranks.
@@ -108,28 +122,33 @@ def all_gather_rows(tensor: Tensor) -> Tensor:
     if tensor.ndim == 0:
         raise ValueError("Expected `tensor` with at least one dimension, got a scalar; pass rows to gather.")
     if not is_distributed():
-        return tensor
+        return RowPlaces(0, (len(tensor),))
     row_counts, row_sizes = _every_rank([len(tensor), tensor.shape[1:].numel()])
     if len(set(row_sizes)) > 1:
         raise ValueError(
             f"Expected rows of one size on every rank, got {row_sizes} numbers a row; pass equal shapes."
         )
-    return _AllGatherRows.apply(tensor, tuple(row_counts))
+    return RowPlaces(sum(row_counts[: rank()]), tuple(row_counts))
 
 
-def row_offset(num_rows: int) -> tuple[int, int]:
-    """Where the rows of this rank lie among the rows of all ranks.
+def all_gather_rows(tensor: Tensor, places: RowPlaces | None = None) -> Tensor:
+    r"""Rows of all ranks below one another, in rank order.
+
+    Ranks may hold different numbers of rows, none included. The backward pass sums the upstream gradients
+    over the ranks and returns the slice of this rank.
 
     Args:
-        num_rows: Number of rows that this rank holds.
+        tensor: Rows of this rank, shape (n_r, \*); \* and the dtype are the same on every rank.
+        places: What `row_places` says of as many rows, whose sizes are equal on every rank; asked for by default.
 
     Returns:
-        The global index of this rank's first row, and the number of rows of all ranks together.
+        Shape (n_1 + … + n_W, \*), equal on every rank; with one process the tensor itself.
+
+    Raises:
+        ValueError: As `row_places`.
     """
-    if not is_distributed():
-        return 0, num_rows
-    (row_counts,) = _every_rank([num_rows])
-    return sum(row_counts[: rank()]), sum(row_counts)
+    places = row_places(tensor) if places is None else places
+    return _AllGatherRows.apply(tensor, places.counts) if is_distributed() else tensor
 
 
 def any_rank(flag: bool) -> bool:

@@ -20,7 +20,7 @@ from lightning_ssl_theory.distributed import (
     identity,
     is_distributed,
     rank,
-    row_offset,
+    row_places,
     world_size,
 )
 
@@ -37,7 +37,7 @@ def test_one_process_is_the_identity() -> None:
     rows = ROWS.clone().requires_grad_()
     assert (is_distributed(), rank(), world_size()) == (False, 0, 1)
     assert all(function(rows) is rows for function in (identity, all_sum, all_sum_with_grad, all_gather_rows))
-    assert row_offset(5) == (0, 5)
+    assert row_places(torch.zeros(5)) == (0, (5,))
     assert any_rank(True)
     assert not any_rank(False)
 
@@ -60,7 +60,7 @@ def _values(rank_: int, world_size_: int) -> dict[str, Any]:
         "sum": all_sum(leaf),
         "leaf": leaf.detach(),
         "transposed": all_sum(transposed),
-        "offset": row_offset(len(mine)),
+        "offset": row_places(mine),
         "any": (any_rank(rank_ == 1), any_rank(False), any_rank(True)),
     }
 
@@ -78,7 +78,8 @@ def test_values_are_those_of_the_concatenation(num_ranks: int) -> None:
         assert not result["sum"].requires_grad
         assert result["leaf"].tolist() == [i, 1.0]  # a new tensor was summed, not the argument
         torch.testing.assert_close(result["transposed"], ROWS[:2].mT * sum(range(1, num_ranks + 1)))
-        assert result["offset"] == (first_rows[i], 8)
+        assert result["offset"].first == first_rows[i]
+        assert result["offset"].total == 8
         assert result["any"] == (True, False, True)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_positive, described
+from lightning_ssl_theory.distributed import RowPlaces
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -105,28 +106,28 @@ class InfoNCELoss(PairwiseLoss):
     def _alignment_weight(self) -> float:
         return self._scale / self.temperature
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
+    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
         entropies = self._one_negative if self.num_negatives == 1 else self._all_negatives
-        return self._scale * entropies(z1, z2, r_positive, first, count)
+        return self._scale * entropies(z1, z2, r_positive, places)
 
-    def _one_negative(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
-        following = torch.arange(first + 1, first + 1 + len(z1), device=z1.device) % count
-        first_views, second_views = gather_views(z1, z2)
+    def _one_negative(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+        following = torch.arange(1, len(z1) + 1, device=z1.device).add(places.first) % places.total
+        first_views, second_views = gather_views(z1, z2, places)
         negatives = [(z1, second_views[following])]
         if self.symmetric:
             negatives.append((z2, first_views[following]))
         excess = [r_positive - half_squares(anchor - negative) for anchor, negative in negatives]
         return softplus(torch.cat(excess) / self.temperature, threshold=40.0).sum() / len(excess)
 
-    def _all_negatives(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
-        own = torch.arange(first, first + len(z1), device=z1.device)
-        first_views, second_views = gather_views(z1, z2)
+    def _all_negatives(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+        own = torch.arange(places.first, places.first + len(z1), device=z1.device)
+        first_views, second_views = gather_views(z1, z2, places)
         if not self.symmetric:
             return cross_entropy(self._logits(z1, second_views), own, reduction="sum")
         logits = self._logits(torch.cat([z1, z2]), torch.cat([first_views, second_views]))
-        itself = torch.cat([own, own + count])
+        itself = torch.cat([own, own + places.total])
         logits[torch.arange(len(itself), device=z1.device), itself] = -math.inf
-        return cross_entropy(logits, torch.cat([own + count, own]), reduction="sum") / 2
+        return cross_entropy(logits, torch.cat([own + places.total, own]), reduction="sum") / 2
 
     def _logits(self, anchors: Tensor, keys: Tensor) -> Tensor:
         # Minus r over the temperature, up to a constant for each anchor, which the softmax ignores.

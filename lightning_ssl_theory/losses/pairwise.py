@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_finite, check_number, check_shape, check_word
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, is_distributed, row_offset
+from lightning_ssl_theory.distributed import (
+    RowPlaces,
+    all_gather_rows,
+    all_sum_with_grad,
+    is_distributed,
+    row_places,
+)
 
 Distance = Literal["cosine", "squared"]
 
@@ -94,15 +100,14 @@ class PairwiseLoss(nn.Module, ABC):
         return 1.0
 
     @abstractmethod
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
+    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
         """Loss without its beta term, summed over the samples of this rank.
 
         Args:
             z1: First views, normalised for the cosine, (n_r, D).
             z2: Second views, likewise.
             r_positive: r_+ of every sample, (n_r,).
-            first: Global index of this rank's first sample.
-            count: Number N of samples of all ranks.
+            places: Where this rank's samples lie among the N of all ranks.
 
         Returns:
             Scalar whose sum over the ranks is N times the loss.
@@ -116,32 +121,33 @@ class PairwiseLoss(nn.Module, ABC):
                 f"Expected `z1` and `z2` of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}; "
                 "pass two views of the same samples."
             )
-        first, count = row_offset(len(z1))
-        _check_count(count, "samples over all ranks")
+        places = row_places(z1)
+        _check_count(places.total, "samples over all ranks")
         dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
         with torch.autocast(z1.device.type, enabled=False):
             z1, z2 = z1.to(dtype), z2.to(dtype)
             if self.distance == "cosine":
                 z1, z2 = _unit_rows(z1), _unit_rows(z2)
             r_positive = half_squares(z1 - z2)
-            sums = torch.stack([r_positive.sum(), self._anchor_sum(z1, z2, r_positive, first, count)])
-            positive, loss = (all_sum_with_grad(sums) / count).unbind()
+            sums = torch.stack([r_positive.sum(), self._anchor_sum(z1, z2, r_positive, places)])
+            positive, loss = (all_sum_with_grad(sums) / places.total).unbind()
             return (self._alignment_weight + self.beta) * positive, loss + self.beta * positive
 
 
-def gather_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+def gather_views(z1: Tensor, z2: Tensor, places: RowPlaces) -> tuple[Tensor, Tensor]:
     """Both views of the samples of all ranks, in one exchange.
 
     Args:
         z1: First views of this rank, shape (n_r, D).
         z2: Second views of this rank, shape (n_r, D).
+        places: Where they lie among those of all ranks.
 
     Returns:
         First and second views of all ranks, shape (N, D) each, in rank order.
     """
     if not is_distributed():
         return z1, z2
-    first_views, second_views = all_gather_rows(torch.cat([z1, z2], dim=1)).chunk(2, dim=1)
+    first_views, second_views = all_gather_rows(torch.cat([z1, z2], dim=1), places).chunk(2, dim=1)
     return first_views, second_views
 
 

@@ -3,7 +3,7 @@ r"""The simple contrastive loss :math:`r_+ - r_-`, whose gradient is the covaria
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.distributed import all_sum_with_grad
+from lightning_ssl_theory.distributed import RowPlaces, all_sum_with_grad
 from lightning_ssl_theory.losses.pairwise import Distance, PairwiseLoss, check_pairs, half_squares
 
 
@@ -50,10 +50,10 @@ class SimpleContrastiveLoss(PairwiseLoss):
         check_pairs(r)
         return torch.full_like(r, len(r) / (len(r) - 1)).fill_diagonal_(0.0)
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
-        mean = all_sum_with_grad(z1.sum(0) + z2.sum(0)) / (2 * count)
+    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+        mean = all_sum_with_grad(z1.sum(0) + z2.sum(0)) / (2 * places.total)
         # All ordered pairs of the 2N views have half squared distances of 2N sum ||z - mean||^2 together;
         # those within the samples are 2 sum r_+.
         spread = 2 * (half_squares(z1 - mean) + half_squares(z2 - mean)).sum()
         positive = r_positive.sum()
-        return positive - (count * spread - positive) / (2 * (count - 1))
+        return positive - (places.total * spread - positive) / (2 * (places.total - 1))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lightning_ssl_theory.checks import check_number, check_positive
+from lightning_ssl_theory.distributed import RowPlaces
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -76,14 +77,14 @@ class SoftTripletLoss(PairwiseLoss):
         weights = torch.sigmoid((self.margin - r) / self.temperature)
         return (weights * (len(r) / (len(r) - 1))).fill_diagonal_(0.0)
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, first: int, count: int) -> Tensor:
-        keys = torch.cat(gather_views(z1, z2))
+    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+        keys = torch.cat(gather_views(z1, z2, places))
         centre = keys.detach().mean(0)  # distances do not depend on it, their rounding does
         keys, anchors = keys - centre, torch.cat([z1, z2]) - centre
         own_terms = r_positive.repeat(2) + self.margin - half_squares(anchors)
         excess = (own_terms[:, None] - half_squares(keys) + anchors @ keys.mT) / self.temperature
-        sample = torch.arange(count, device=z1.device)
-        is_same = (sample[first : first + len(z1), None] == sample).repeat(2, 2)
+        sample = torch.arange(places.total, device=z1.device)
+        is_same = (sample[places.first : places.first + len(z1), None] == sample).repeat(2, 2)
         # Beyond the threshold softplus is the identity; at 40 that is exact in float64, too.
         hinges = softplus(excess.masked_fill(is_same, -math.inf), threshold=40.0)
-        return self.temperature * hinges.sum() / (4 * (count - 1))
+        return self.temperature * hinges.sum() / (4 * (places.total - 1))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_positive, check_shape
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_offset
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_places
 
 
 class StopGradientInfoNCELoss(nn.Module):
@@ -78,7 +78,8 @@ class StopGradientInfoNCELoss(nn.Module):
         check_shape(z1, "z1", "N D")
         for rows, name in ((z2, "z2"), (negatives, "negatives")):
             check_shape(rows, name, f"{z1.shape[0]} {z1.shape[1]}")
-        first, count = row_offset(len(z1))
+        places = row_places(z1)
+        first, count = places.first, places.total
         if count < 2:
             raise InputError(
                 f"Expected at least 2 samples over all ranks, got {count}; without negatives there is no contrast."
@@ -87,7 +88,7 @@ class StopGradientInfoNCELoss(nn.Module):
         with torch.autocast(z1.device.type, enabled=False):
             anchors = z1.to(dtype)
             positive = (anchors * z2.detach().to(dtype)).sum(1)
-            candidates = all_gather_rows(negatives.detach().to(dtype))
+            candidates = all_gather_rows(negatives.detach().to(dtype), places)
             logits = (anchors / self.temperature) @ candidates.mT
             own = torch.arange(first, first + len(z1), device=z1.device).unsqueeze(1)
             logits = logits.scatter(1, own, (positive / self.temperature).unsqueeze(1))

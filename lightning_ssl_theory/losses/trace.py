@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_shape
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_offset
+from lightning_ssl_theory.distributed import RowPlaces, all_gather_rows, all_sum_with_grad, row_places
 from lightning_ssl_theory.losses.pairwise import check_pairs
 
 
@@ -81,7 +81,7 @@ class TraceLoss(nn.Module):
         """
         _check_pair(z1, z2, "z2")
         anchors, positives = _single(z1), _single(z2)
-        first, num_samples = row_offset(len(z1))
+        places = row_places(z1)
         sums = [-(anchors * positives).sum(), anchors.new_zeros(())]
         if negatives is not None:
             if not self.contrastive:
@@ -89,8 +89,8 @@ class TraceLoss(nn.Module):
             _check_pair(z1, negatives, "negatives")
             sums[1] = (anchors * _single(negatives)).sum()
         elif self.contrastive:
-            sums[1] = (anchors * _next_rows(anchors, first, num_samples)).sum()
-        alignment, regularization = all_sum_with_grad(torch.stack(sums)) / num_samples
+            sums[1] = (anchors * _next_rows(anchors, places)).sum()
+        alignment, regularization = all_sum_with_grad(torch.stack(sums)) / places.total
         return {"alignment": alignment, "regularization": regularization}
 
     @property
@@ -119,12 +119,12 @@ def _neighbour_weight(r: Tensor) -> Tensor:
     return len(r) / 2 * (shift + shift.mT)
 
 
-def _next_rows(rows: Tensor, first: int, num_samples: int) -> Tensor:
-    if num_samples < 2:
+def _next_rows(rows: Tensor, places: RowPlaces) -> Tensor:
+    if places.total < 2:
         raise InputError(
-            f"Expected at least 2 samples to take negatives from, got {num_samples}; pass a larger batch."
+            f"Expected at least 2 samples to take negatives from, got {places.total}; pass a larger batch."
         )
-    return all_gather_rows(rows).roll(-1, dims=0)[first : first + len(rows)]
+    return all_gather_rows(rows, places).roll(-1, dims=0)[places.first : places.first + len(rows)]
 
 
 def _check_pair(z1: Tensor, other: Tensor, name: str) -> None:

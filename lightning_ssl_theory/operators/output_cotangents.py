@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_ssl_theory.distributed import AllSum, all_gather_rows, identity, row_offset, world_size
+from lightning_ssl_theory.distributed import AllSum, all_gather_rows, identity, row_places, world_size
 from lightning_ssl_theory.operators.covariance_operators import half_squared_distances
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, laplacian
 
@@ -93,8 +93,8 @@ def gradient_cotangents(outputs: Tensor, loss: PairwiseObjective) -> tuple[Tenso
 
 def _predicted(views: Tensor, loss: PairwiseObjective) -> Tensor:
     means = views.mean(1)  # of two views, (n, 2, D), this rank's
-    everyone = all_gather_rows(means)
-    first, num_samples = row_offset(len(means))
+    places = row_places(means)
+    first, num_samples, everyone = places.first, places.total, all_gather_rows(means, places)
     lap = laplacian(loss.pair_weight(half_squared_distances(everyone))) / num_samples**2
     lap = lap[first : first + len(means)]
     own = lap[:, first : first + len(means)].diagonal()[:, None]
