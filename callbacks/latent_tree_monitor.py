@@ -208,11 +208,14 @@ class LatentTreeMonitor(Diagnostic):
                 activations.selectivity.reshape(sum(sizes), -1),
                 groups.selectivity.reshape(sum(sizes), -1),
                 groups.best_node.reshape(-1),
+                groups.correlation.reshape(sum(sizes), -1).abs(),
                 activations.is_active.reshape(sum(sizes), -1),
             )
         ]
         found = {}
-        for name, nc, selectivity, alignment, best, is_active in zip(layers, *by_level, strict=True):
+        for name, nc, selectivity, alignment, best, correlation, is_active in zip(
+            layers, *by_level, strict=True
+        ):
             if is_first:
                 self._lucky[name] = lucky_nodes(alignment, is_active).cpu()
             children = self._children[name].compute()
@@ -220,6 +223,7 @@ class LatentTreeMonitor(Diagnostic):
                 ConnectionSums(*(all_sum(part) for part in self._connections[name]))
             )
             lucky = self._lucky.get(name, torch.full_like(best, -1))
+            best = best_or_lucky(best, lucky.to(best.device), correlation)
             level = LatentLevel(
                 nc,
                 selectivity,
@@ -250,3 +254,19 @@ class LatentTreeMonitor(Diagnostic):
             for name, layer in self._tree(pl_module).named_children()
             if isinstance(layer, BlockLinear)
         }
+
+
+def best_or_lucky(best: Tensor, lucky: Tensor, correlation: Tensor) -> Tensor:
+    """The neuron with the largest correlation: the lucky one where several have it, as rounding would choose else.
+
+    Args:
+        best: One that has it (M,).
+        lucky: The lucky neuron (M,), -1 for none.
+        correlation: Absolute correlations (M, G).
+
+    Returns:
+        The neurons (M,).
+    """
+    of_lucky = correlation.gather(1, lucky.clamp(min=0)[:, None])[:, 0]
+    is_tied = (lucky >= 0) & (of_lucky >= correlation.amax(1) - 1e-9)
+    return lucky.where(is_tied, best)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from lightning_ssl_theory import ContrastiveSSL
 from lightning_ssl_theory.callbacks import LatentTreeMonitor, NeuronSelectivity
+from lightning_ssl_theory.callbacks.latent_tree_monitor import best_or_lucky
 from lightning_ssl_theory.data import LatentTreeDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.metrics import latent_selectivity, lucky_nodes, rank_one
@@ -238,3 +239,11 @@ def test_batches_that_do_not_fit_are_left_out_with_a_sentence(read_batch, messag
     with pytest.warns(DiagnosticWarning, match=message):
         _, logger = run(tree_module(), [LatentTreeMonitor(read_batch=read_batch)], data)
     assert not logger.looks("selectivity/")
+
+
+def test_of_tied_neurons_the_lucky_one_is_the_best():
+    correlation = torch.tensor(
+        [[0.5, 0.9, 0.9 - 1e-12], [0.5, 0.9, 0.9 - 1e-6], [0.5, 0.9, 0.9]], dtype=torch.float64
+    )
+    best, lucky = torch.tensor([1, 1, 1]), torch.tensor([2, 2, -1])
+    assert best_or_lucky(best, lucky, correlation).tolist() == [2, 1, 1]
