@@ -16,7 +16,8 @@ class ResumePoint(Callback):
     """Adds to every checkpoint of a fit what Lightning's own leaves out.
 
     Callbacks save before Lightning logs the step or the epoch, so that the row is lost to a run that goes on from
-    there; it is kept, and logged when training goes on. A checkpoint of the step before a validation, or in the
+    there; it is kept, and logged when training goes on. A checkpoint after an error inside a step counts the batch as
+    seen; here it comes again. A checkpoint of the step before a validation, or in the
     middle of one, lets Lightning pass over that validation; here it is run as a whole.
     """
 
@@ -35,6 +36,8 @@ class ResumePoint(Callback):
             "num_rows": None if logger is None else logger.num_rows,
             "pending": _row_to_come(trainer),
         }
+        if not trainer.validating and _is_inside_step(trainer):
+            _place_before_step(trainer, checkpoint["loops"]["fit_loop"])
         if self._is_validating or (at_step_end(trainer) and validation_is_due(trainer)):
             progress = checkpoint["loops"]["fit_loop"]
             for counts in progress["epoch_loop.batch_progress"].values():
@@ -89,6 +92,21 @@ def validation_is_due(trainer: Trainer) -> bool:
     """
     loop = trainer.fit_loop
     return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def _is_inside_step(trainer: Trainer) -> bool:
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    return bool(batches.ready > batches.processed)
+
+
+def _place_before_step(trainer: Trainer, progress: dict[str, Any]) -> None:
+    batches = progress["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    progress["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning adds one when it goes on
+    for loader in progress["state_dict"].get("combined_loader", ()):
+        if loader.keys() == {"epoch", "batch"}:  # one of ours
+            epochs: Any = trainer.fit_loop.epoch_progress.current
+            loader |= {"epoch": epochs.processed, "batch": batches["current"]["processed"]}
 
 
 def _row_to_come(trainer: Trainer) -> dict[str, Any] | None:
