@@ -84,7 +84,7 @@ def trained(*, saves=False, ckpt_path=None, **settings):
     "settings",
     [
         {"log_every_n_steps": 1},
-        {"log_every_n_steps": 3, "val_check_interval": 2},
+        {"log_every_n_steps": 3, "val_check_interval": 1},
         {"log_every_n_steps": 1, "check_val_every_n_epoch": 2},
     ],
     ids=["every-epoch", "inside-epochs", "every-second-epoch"],
