@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_integer, check_names, check_number, check_positive
 from lightning_ssl_theory.networks.symmetrized_relu import next_biases
 from lightning_ssl_theory.operators import find_module
 
@@ -47,15 +47,13 @@ class BiasSchedule(Callback):
         cap: float = 0.5,
         growth: float = 1 / 32,
     ) -> None:
-        if start_step < 0:
-            raise ValueError(f"Expected `start_step` >= 0, got {start_step}; 0 starts at once.")
+        check_names(layers, "layers")
+        check_integer(start_step, "start_step", at_least=0, advice="0 starts at once")
         check_positive(cap, "cap")
+        check_number(initial, "initial")
         if not 0 < initial <= cap:
             raise ValueError(f"Expected `initial` in (0, cap = {cap}], got {initial}; pass a smaller one.")
-        if not growth >= 0:
-            raise ValueError(
-                f"Expected `growth` >= 0, got {growth}; 0 lets biases grow with their neurons only."
-            )
+        check_number(growth, "growth", "[0, inf)", advice="0 lets biases grow with their neurons only")
         self._layers, self._start_step = tuple(layers), start_step
         self._initial, self._cap, self._growth = initial, cap, growth
         self._norms: dict[str, Tensor] = {}

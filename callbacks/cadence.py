@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from lightning.pytorch import Trainer
 
+from lightning_ssl_theory.checks import InputError, check_integer
+
 
 class Cadence:
     """Every n optimiser steps or every n epochs.
@@ -18,20 +20,17 @@ class Cadence:
         every_n_epochs: Period in epochs; 1 where neither is given.
 
     Raises:
-        ValueError: If both are given or one is below 1.
+        InputError: If both are given or one is below 1.
     """
 
     def __init__(self, every_n_steps: int | None, every_n_epochs: int | None) -> None:
         if every_n_steps is not None and every_n_epochs is not None:
-            raise ValueError(
+            raise InputError(
                 f"Expected one of `every_n_steps` and `every_n_epochs`, got {every_n_steps} and {every_n_epochs}; "
                 "leave one out."
             )
-        for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"Expected `{name}` of at least 1, got {value}; leave the callback out to never look."
-                )
+        for name, value in {"every_n_steps": every_n_steps, "every_n_epochs": every_n_epochs}.items():
+            check_integer(value, name, advice="leave the callback out to never look", or_none=True)
         self.every_n_steps = every_n_steps
         self.every_n_epochs = every_n_epochs if every_n_steps or every_n_epochs else 1
         self.last_step = 0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchvision.utils import make_grid
 
+from lightning_ssl_theory.checks import check_callable, check_flag, check_integer, check_word
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum
 from lightning_ssl_theory.operators import (
@@ -22,7 +23,8 @@ from lightning_ssl_theory.tracing import Inputs, LayerChoice, Output, resolve_la
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET
 from lightning_ssl_theory.tracing.filter_images import filter_images
 from lightning_ssl_theory.tracing.inputs import in_precision, rows_of, stacked, tensors_of
-from lightning_ssl_theory.tracing.layer_names import weight_places
+from lightning_ssl_theory.tracing.layer_names import check_layers, weight_places
+from lightning_ssl_theory.tracing.network_output import check_output
 
 from .diagnostic import Diagnostic
 
@@ -98,18 +100,16 @@ class CovarianceOperators(Diagnostic):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_samples=num_samples, **kwargs)
-        if num_probes is not None and num_probes < 1:
-            raise ValueError(
-                f"Expected `num_probes` of at least 1, got {num_probes}; use None for exact values."
-            )
-        if num_eigenvalues < 1:
-            raise ValueError(
-                f"Expected `num_eigenvalues` of at least 1, got {num_eigenvalues}; leave out `spectra_layers`."
-            )
-        if precision not in ("float32", "float64"):
-            raise ValueError(
-                f"Expected `precision` float32 or float64, got {precision}; half is too coarse here."
-            )
+        check_layers(layers, "layers", or_none=True)
+        check_layers(spectra_layers, "spectra_layers", at_least=0)
+        check_output(output)
+        check_flag(keep_dropout, "keep_dropout")
+        check_callable(loss, "loss", or_none=True)
+        check_integer(num_probes, "num_probes", advice="use None for exact values", or_none=True)
+        check_integer(num_eigenvalues, "num_eigenvalues", advice="leave out `spectra_layers`")
+        check_word(precision, "precision", Literal["float32", "float64"])
+        check_integer(memory_budget, "memory_budget")
+        check_integer(seed, "seed", at_least=0)
         check_estimator(estimator)
         self._layers, self._spectra_layers = layers, spectra_layers
         self._output, self._loss, self._num_probes, self._seed = output, loss, num_probes, seed

@@ -10,6 +10,13 @@ from typing import Any, ClassVar
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_ssl_theory.checks import (
+    check_callable,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_number,
+)
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.distributed import failing_together, rank
 from lightning_ssl_theory.tracing.frozen_call import check_whole
@@ -72,14 +79,12 @@ class Diagnostic(Callback):
         val_loader: int | str = 0,
         name: str | None = None,
     ) -> None:
-        if num_samples is not None and num_samples < 2:
-            raise ValueError(
-                f"Expected `num_samples` of at least 2, got {num_samples}; use None for all samples."
-            )
-        if max_overhead is not None and not 0 < max_overhead <= 1:
-            raise ValueError(
-                f"Expected `max_overhead` in (0, 1], got {max_overhead}; it is a share of the time."
-            )
+        check_integer(num_samples, "num_samples", at_least=2, advice="use None for all samples", or_none=True)
+        check_flag(strict, "strict")
+        check_number(max_overhead, "max_overhead", "(0, 1]", advice="it is a share of the time", or_none=True)
+        check_callable(read_batch, "read_batch", or_none=True)
+        check_instance(val_loader, "val_loader", (int, str))
+        check_instance(name, "name", str, or_none=True)
         self._cadence = Cadence(every_n_steps, every_n_epochs)
         self._num_samples, self._strict = num_samples, strict
         if name is not None and (not isinstance(name, str) or not name or "/" in name):

@@ -10,6 +10,7 @@ from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.metrics import ActivationSparsity, FeatureNorms
 from lightning_ssl_theory.metrics.feature_norms import dictionary_coverage, feature_norms
 from lightning_ssl_theory.operators import find_module
+from lightning_ssl_theory.sparse_coding import check_dictionary
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.frozen_call import weight_of
 from lightning_ssl_theory.tracing.inputs import rows_of
@@ -59,6 +60,8 @@ class FeatureNormMonitor(Diagnostic):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if dictionary is not None:
+            check_dictionary(dictionary)
         self._layers, self._dictionary = TappedLayers(layers, output=output, pool=pool), dictionary
         self._sparsity = FeatureMetrics(self._layers.names, ActivationSparsity)
         self._norms: dict[str, FeatureNorms] = {}

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
@@ -85,6 +86,7 @@ class LatentTreeMonitor(Diagnostic):
 
     def __init__(self, network: str = "backbone", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_instance(network, "network", str)
         self._network = network
         self._groups: LatentSelectivity | None = None
         self._activations: LatentSelectivity | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.latent_tree_sampler import root_correlations
 
 from .latent_tree_monitor import LatentLevel
@@ -32,6 +33,7 @@ def latent_tree_rows(
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
     Networks", 2020, Sections 5 and 6.
     """
+    check_instance(levels, "levels", Mapping)
     to_root = root_correlations(polarities)[-2 : -2 - len(levels) : -1]  # from above the leaves up
     rows = []
     for number, (seen, correlations) in enumerate(zip(levels.values(), to_root, strict=True), start=1):

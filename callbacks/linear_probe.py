@@ -7,8 +7,17 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from lightning_ssl_theory.checks import check_positive, check_targets
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_integer,
+    check_names,
+    check_positive,
+    check_sequence,
+    check_targets,
+    described,
+)
 from lightning_ssl_theory.data.batch import read_images, read_known_labels
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum, rank, world_size
 from lightning_ssl_theory.probes import (
@@ -85,14 +94,18 @@ class LinearProbe(Diagnostic):
         super().__init__(**kwargs)
         check_positive(ridge_lamb, "ridge_lamb")
         check_positive(logistic_l2, "logistic_l2")
-        if min(*top_k, *few_labels, 1, 1) < 1:
-            raise ValueError(
-                f"Expected `top_k` and `few_labels` of at least 1, got {min(*top_k, *few_labels)}; leave it out."
-            )
-        if num_fit_samples is not None and num_fit_samples < 2:
-            raise ValueError(
-                f"Expected `num_fit_samples` of at least 2, got {num_fit_samples}; use None for all samples."
-            )
+        check_names([layer], "layer")
+        check_integer(num_classes, "num_classes", or_none=True)
+        for name, loader in {"fit_loader": fit_loader, "score_loader": score_loader}.items():
+            _check_loader(loader, name)
+        for name, counts in {"top_k": top_k, "few_labels": few_labels}.items():
+            check_sequence(counts, name, at_least=0)
+            for count in counts:
+                check_integer(count, name, advice="leave it out")
+        check_integer(
+            num_fit_samples, "num_fit_samples", at_least=2, advice="use None for all samples", or_none=True
+        )
+        check_integer(seed, "seed", at_least=0)
         self._layers, self._num_classes, self._seed = (
             TappedLayers([layer], output=output, pool=pool),
             num_classes,
@@ -110,16 +123,16 @@ class LinearProbe(Diagnostic):
         return {"layer": self._layers.names[0]} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if the layer, the number of classes or the data to fit on is unknown."""
+        """Raise InputError if the layer, the number of classes or the data to fit on is unknown."""
         self._layers.check(pl_module)
         self._num_classes = self._num_given_classes or class_count(trainer, "LinearProbe")
         if self._fit_loader is None and not hasattr(getattr(trainer, "datamodule", None), "probe_dataloader"):
-            raise ValueError(
+            raise InputError(
                 "Expected labelled images to fit LinearProbe on, found neither `fit_loader` nor a datamodule with "
                 "`probe_dataloader`; pass LinearProbe(fit_loader=...)."
             )
         if self._score_loader is None and trainer.state.fn == "fit" and not trainer.enable_validation:
-            raise ValueError(
+            raise InputError(
                 "Expected held-out images to score LinearProbe on, found neither validation (a loader and a "
                 "`validation_step`) nor `score_loader`; pass LinearProbe(score_loader=...)."
             )
@@ -226,7 +239,7 @@ def _joined(pl_module: LightningModule, batches: list[tuple[Tensor, Tensor]]) ->
     width = torch.tensor([batches[0][0].shape[1] if batches else 0])
     most = int(all_gather_rows(width).max())
     if not most:
-        raise ValueError("Expected at least one batch for the probe, found none; pass a loader with samples.")
+        raise InputError("Expected at least one batch for the probe, found none; pass a loader with samples.")
     empty = torch.zeros(0, most, device=pl_module.device)
     features, labels = zip((empty, empty[:, 0].long()), *batches, strict=True)
     return torch.cat(features), torch.cat(labels)
@@ -260,3 +273,12 @@ def _few_label_choices(targets: Tensor, few_labels: Sequence[int], seed: int) ->
         if k <= fewest:
             chosen = labels_per_class(everyones[known], k, generator=torch.Generator().manual_seed(seed))
             yield k, torch.isin(positions, known[chosen.to(known.device)])
+
+
+# A dataset has batches of one image each, of which nothing is said before an epoch has passed.
+def _check_loader(loader: Any, name: str) -> None:
+    if loader is not None and (isinstance(loader, Dataset | str) or not isinstance(loader, Iterable)):
+        raise InputError(
+            f"Expected `{name}` to be a loader of batches, got {described(loader)}; "
+            "wrap a dataset in torch.utils.data.DataLoader."
+        )

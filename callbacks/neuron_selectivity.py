@@ -73,8 +73,8 @@ class NeuronSelectivity(Diagnostic):
     ) -> None:
         super().__init__(**kwargs)
         check_alpha(alpha)
-        if num_latents is not None:
-            check_integer(num_latents, "num_latents")
+        check_integer(num_classes, "num_classes", or_none=True)
+        check_integer(num_latents, "num_latents", or_none=True)
         self._layers, self._num_classes, self._alpha = (
             TappedLayers(layers, output=output, pool=pool),
             num_classes,

@@ -7,9 +7,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_ssl_theory.checks import check_flag
+from lightning_ssl_theory.flows.reduced_flows import check_flow
 from lightning_ssl_theory.manifolds import orthogonality_drift
 from lightning_ssl_theory.tracing import find_module
 from lightning_ssl_theory.tracing.frozen_call import weight_of
+from lightning_ssl_theory.tracing.layer_names import check_layers
 
 from .diagnostic import Diagnostic
 from .flow_overlay import FlowOverlay, check_plain_descent
@@ -56,6 +59,9 @@ class OrthogonalityMonitor(Diagnostic):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_layers(layers, "layers")
+        check_flow(flow)
+        check_flag(contrastive, "contrastive")
         self._names = as_names(layers)
         self._overlay = None if reference is None else FlowOverlay(reference, flow, contrastive=contrastive)
         self._output = TappedLayers([OUTPUT])

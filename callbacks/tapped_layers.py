@@ -6,9 +6,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import check_callable
 from lightning_ssl_theory.distributed import from_first_rank
 from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_state
 from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
+from lightning_ssl_theory.tracing.layer_names import check_layers
+from lightning_ssl_theory.tracing.network_output import check_output
 
 OUTPUT = "output"
 """The name under which the output of the whole network is asked for and logged."""
@@ -52,6 +55,9 @@ class TappedLayers:
     """
 
     def __init__(self, layers: Sequence[str], *, output: Output = None, pool: Pool = None) -> None:
+        check_layers(layers, "layers")
+        check_output(output)
+        check_callable(pool, "pool", or_none=True)
         self.names = as_names(layers)
         self._output, self._pool = output, pool
         self._state: dict[str, Tensor] = {}

@@ -1,5 +1,6 @@
 """The checks at the public boundary: one sentence of what was expected, what was found and what to do."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, get_args
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 _ORDERS = {0: "a scalar tensor", 1: "a vector", 2: "a matrix"}
+_MOST_LEAVES = 2**24 + 1
 _LARGEST = 2**63 - 1  # what a tensor's size can be
 
 
@@ -172,6 +174,18 @@ def check_instance(value: Any, name: str, kind: type | tuple[type, ...], *, or_n
         raise InputError(f"Expected `{name}` to be of type {names}, got {described(value)}; build one.")
 
 
+def check_device(value: Any, name: str) -> None:
+    """Raise unless a value is the name of a device.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        torch.device(value if isinstance(value, str | torch.device) else "")
+    except RuntimeError as error:
+        raise InputError(f'Expected `{name}` to be a device, got {described(value)}; pass "cpu".') from error
+
+
 def check_sequence(value: Any, name: str, *, at_least: int = 1) -> None:
     """Raise InputError unless a value is a sequence with enough elements; text is none."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
@@ -198,21 +212,15 @@ def described(value: Any) -> str:
     return repr(value)[:60] if is_plain else type(value).__name__
 
 
+def check_tree(depth: int, num_children: int) -> None:
+    """Raise InputError unless a depth and a number of children make a tree that fits into memory."""
+    check_integer(num_children, "num_children", at_least=2, advice="pass 2 for a binary tree")
+    deepest = int(math.log(_MOST_LEAVES, min(num_children, _MOST_LEAVES)))
+    check_integer(depth, "depth", at_most=deepest, advice="it is the number of levels below the root")
+
+
 def check_finite(tensor: Tensor, name: str) -> None:
-    """Raise when a tensor holds NaN or infinite values. Waits for the device.
-
-    Args:
-        tensor: The tensor to look at.
-        name: What the caller calls it.
-
-    Raises:
-        InputError: If a value is NaN or infinite.
-
-    Example:
-        >>> check_finite(torch.tensor([1.0, float("nan")]), "features")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        lightning_ssl_theory.checks.InputError: Expected finite `features`, got 1 of 2 values NaN or infinite; ...
-    """
+    """Raise InputError when a tensor holds NaN or infinite values. Waits for the device."""
     num_bad = tensor.numel() - int(torch.isfinite(tensor).sum())
     if num_bad:
         raise InputError(
@@ -227,37 +235,23 @@ def check_dtype(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
         raise InputError(f"Expected `{name}` of {dtype}, got {tensor.dtype}; convert it.")
 
 
-def check_targets(targets: Tensor, num_rows: int, num_classes: int | None) -> None:
-    """Raise unless there is one class index for each row. Waits for the device.
-
-    Args:
-        targets: Labels, shape (N,), integers in 0..C-1.
-        num_rows: Number of rows N that they belong to.
-        num_classes: Number of classes C; None where any number will do.
-
-    Raises:
-        InputError: If there are no labels, they are no integers, their number is not N, or one lies outside 0..C-1.
-
-    Example:
-        >>> check_targets(torch.tensor([0, -1]), 2, 10)  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        lightning_ssl_theory.checks.InputError: Expected `targets` in 0..9, got -1 to 0; drop unlabelled rows or ...
-    """
+def check_targets(targets: Tensor, num_rows: int, num_classes: int | None, name: str = "targets") -> None:
+    """Raise InputError unless each of N rows has a class index, below C where C is known. Waits for the device."""
     check_integer(num_classes, "num_classes", or_none=True)
     if not isinstance(targets, Tensor):
         raise InputError(
-            f"Expected `targets` to be a tensor of class indices, got {type(targets).__name__}; pass labels."
+            f"Expected `{name}` to be a tensor of class indices, got {type(targets).__name__}; pass labels."
         )
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise InputError(f"Expected `targets` of an integer dtype, got {targets.dtype}; pass class indices.")
-    check_shape(targets, "targets", str(num_rows))
+        raise InputError(f"Expected `{name}` of an integer dtype, got {targets.dtype}; pass class indices.")
+    check_shape(targets, name, str(num_rows))
     if targets.numel() == 0:
         return
     lowest, highest = (int(value) for value in torch.aminmax(targets))
     largest = highest if num_classes is None else num_classes - 1
     if lowest < 0 or highest > largest:
         raise InputError(
-            f"Expected `targets` in 0..{largest}, got {lowest} to {highest}; "
+            f"Expected `{name}` in 0..{max(largest, 0)}, got {lowest} to {highest}; "
             "drop unlabelled rows or raise `num_classes`."
         )
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_ssl_theory.checks import InputError, check_finite, check_instance, check_number, check_shape
+
 
 def random_affine(
     images: Tensor,
@@ -32,11 +34,21 @@ def random_affine(
     Returns:
         Tensor (N, C, H, W). With all strengths 0 it is `images` up to rounding. Cost O(N C H W).
 
+    Raises:
+        InputError: If the images are not floating, or a number is out of its range.
+
     Example:
         >>> image = torch.eye(3).reshape(1, 1, 3, 3)
         >>> torch.allclose(random_affine(image), image, atol=1e-6)
         True
     """
+    check_shape(images, "images", "N+ C+ H+ W+")
+    if not images.is_floating_point():
+        raise InputError(f"Expected `images` of a floating dtype, got {images.dtype}; convert them.")
+    check_finite(images, "images")
+    for name, value in {"rotation": rotation, "shift": shift, "scale": scale}.items():
+        check_number(value, name, "[0, inf)")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     num_samples, _, height, width = images.shape
     angle, log_scale, shift_x, shift_y = (
         torch.rand(4, num_samples, generator=generator, dtype=images.dtype).to(images.device) * 2 - 1

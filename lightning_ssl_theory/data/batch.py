@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError, check_integer
 from lightning_ssl_theory.data.batch_formats import (
     clean_image,
     described,
@@ -53,24 +54,24 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
         List of A >= `min_views` tensors (N, *input), or dictionaries of tensors, untouched.
 
     Raises:
-        TypeError: the format is unknown.
-        ValueError: there are too few views, or they differ in the number of samples.
+        InputError: the format is unknown, or there are too few views, or they differ in the number of samples.
 
     Example:
         >>> import torch
         >>> [view.shape[0] for view in read_views(([torch.zeros(3, 2), torch.ones(3, 2)], torch.arange(3)))]
         [3, 3]
     """
+    check_integer(min_views, "min_views")
     views, _ = split(batch)
     if len(views) < min_views:
-        raise ValueError(
+        raise InputError(
             f"Expected at least {min_views} views of every sample in the batch, got {len(views)}; "
             f"pass a loader that makes them, with num_views={min_views} in this library's data modules, "
             "or find them by `read_batch=`."
         )
     counts = [num_rows(view) for view in views]
     if len(set(counts)) > 1:
-        raise ValueError(
+        raise InputError(
             f"Expected views with the same number of samples, got {counts}; "
             "row i of every view must come from sample i, which `read_batch=` can see to."
         )
@@ -87,7 +88,7 @@ def read_images(batch: Any) -> Any:
         Tensor (N, *input), or a dictionary of tensors, untouched.
 
     Raises:
-        TypeError: the format is unknown.
+        InputError: the format is unknown.
 
     Example:
         >>> import torch
@@ -109,7 +110,7 @@ def read_labels(batch: Any) -> Tensor | None:
         the images that gives every sample one class, or every entry is negative (STL-10's unlabelled split).
 
     Raises:
-        TypeError: the format is unknown.
+        InputError: the format is unknown.
 
     Example:
         >>> import torch
@@ -131,8 +132,7 @@ def read_known_labels(batch: Any) -> Tensor:
         Tensor (N,) of integers: -1 marks a sample without label.
 
     Raises:
-        TypeError: the format is unknown.
-        ValueError: the batch has none, or what stands in their place gives a sample not one class.
+        InputError: the format is unknown, or the batch has none, or has something else than one class a sample.
 
     Example:
         >>> import torch
@@ -141,13 +141,13 @@ def read_known_labels(batch: Any) -> Tensor:
     """
     views, found = split(batch)
     if found is None:
-        raise ValueError(
+        raise InputError(
             "Expected labels in the batch, found none; pass batches (images, labels) or "
             '{"image": ..., "label": ...}, or find them by `read_batch=`.'
         )
     labels = _class_labels(found, num_rows(views[0]))
     if labels is None:
-        raise ValueError(
+        raise InputError(
             f"Expected one class for each of {num_rows(views[0])} samples as labels in the batch, integers or one-hot "
             f"rows, got {_described_labels(found)}; make them so by `read_batch=`."
         )
@@ -164,8 +164,7 @@ def read_latents(batch: Any) -> Tensor:
         Tensor (N, K), untouched; those of the first view.
 
     Raises:
-        TypeError: the format is unknown.
-        ValueError: the batch has none.
+        InputError: the format is unknown, or the batch has none.
 
     Example:
         >>> import torch
@@ -176,7 +175,7 @@ def read_latents(batch: Any) -> Tensor:
     is_triple = isinstance(batch, Sequence) and len(batch) == 3
     latents = batch.get("latents") if isinstance(batch, Mapping) else batch[2] if is_triple else None
     if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != num_rows(views[0]):
-        raise ValueError(
+        raise InputError(
             "Expected latents (N, K) in the batch, found none; pass batches (views, labels, latents), "
             "as LatentTreeDataModule makes them, or find them by `read_batch=`."
         )

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
+
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "x", "data", "jpg", "png")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y", "cls", "class")
 FORMATS = (
@@ -35,8 +37,7 @@ def split(batch: Any) -> tuple[list[Any], Any]:
         A >= 1 tensors or dictionaries of tensors, and the labels as they are, `None` without any.
 
     Raises:
-        TypeError: The format is unknown.
-        ValueError: A list holds samples of different shapes.
+        InputError: The format is unknown, or a list holds samples of different shapes.
     """
     if isinstance(batch, Mapping):
         views, labels = _split_mapping(batch)
@@ -47,7 +48,7 @@ def split(batch: Any) -> tuple[list[Any], Any]:
     else:
         views, labels = [], None
     if not views:
-        raise TypeError(
+        raise InputError(
             f"Expected a batch {FORMATS}, got {described(batch)}; say by `read_batch=` what is what, "
             "or see lightning_ssl_theory.data.batch."
         )
@@ -172,7 +173,7 @@ def _are_samples(values: Sequence[Tensor], labels: Any) -> bool:
 def _stacked(samples: Sequence[Tensor]) -> Tensor:
     shapes = sorted({tuple(sample.shape) for sample in samples})
     if len(shapes) > 1:
-        raise ValueError(
+        raise InputError(
             f"Expected samples of one shape in a list with a label for each, got {shapes}; "
             "resize them, or make one tensor of them by `read_batch=`."
         )

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_integer
 from lightning_ssl_theory.data.affine import random_affine
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 from lightning_ssl_theory.data.strength import Strength, strength_of
@@ -41,8 +41,7 @@ class DigitsDataModule(LightningDataModule):
         image_shape: (1, 8, 8).
 
     Raises:
-        TypeError: a strength is no number, bool or None.
-        ValueError: a number out of its range.
+        InputError: a strength is no number, bool or None, or a number out of its range.
     """
 
     num_classes = 10
@@ -61,8 +60,8 @@ class DigitsDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        check_positive(batch_size, "batch_size")
-        check_positive(num_views, "num_views")
+        check_integer(batch_size, "batch_size")
+        check_integer(num_views, "num_views")
         check_seed(seed)
         self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
         self._strengths = {
@@ -87,7 +86,7 @@ class DigitsDataModule(LightningDataModule):
             Loader of batches (views, labels): A tensors (N, 1, 8, 8), and (N,).
 
         Raises:
-            ValueError: the batch size exceeds the number of training images of a process.
+            InputError: the batch size exceeds the number of training images of a process.
         """
         views = _DigitViews(
             *self._train,

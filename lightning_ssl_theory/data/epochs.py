@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_ssl_theory import distributed
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_integer
 
 
 class EpochDataset(Dataset[tuple[list[Tensor], Tensor]]):
@@ -139,15 +139,14 @@ def check_seed(seed: int) -> None:
         seed: to be >= 0.
 
     Raises:
-        ValueError: it is negative.
+        InputError: it is negative.
 
     Example:
         >>> check_seed(-1)
         Traceback (most recent call last):
-        ValueError: Expected `seed` >= 0, got -1; pass a non-negative integer.
+        lightning_ssl_theory.checks.InputError: Expected `seed` of at least 0, got -1; pass a non-negative integer.
     """
-    if seed < 0:
-        raise ValueError(f"Expected `seed` >= 0, got {seed}; pass a non-negative integer.")
+    check_integer(seed, "seed", at_least=0, advice="pass a non-negative integer")
 
 
 def training_loader(
@@ -172,12 +171,12 @@ def training_loader(
         keeps its place in checkpoints.
 
     Raises:
-        ValueError: the batch size is not positive or exceeds the number of samples of a process.
+        InputError: the batch size is not positive or exceeds the number of samples of a process.
     """
-    check_positive(batch_size, "batch_size")
+    check_integer(batch_size, "batch_size")
     sampler = EpochSampler(dataset, num_replicas=distributed.world_size(), rank=distributed.rank(), seed=seed)
     if len(sampler) < batch_size:
-        raise ValueError(
+        raise InputError(
             f"Expected `batch_size` <= {len(sampler)}, the number of training samples of a process, "
             f"got {batch_size}; pass a smaller one."
         )

@@ -9,7 +9,7 @@ from sklearn.datasets import make_moons
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_integer, check_number
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 
 _CENTRE = torch.tensor([0.5, 0.25])  # mean of the moons without noise
@@ -36,8 +36,7 @@ class HalfMoonsDataModule(LightningDataModule):
         image_shape: (2,).
 
     Raises:
-        TypeError: If an argument is no number.
-        ValueError: If a number is out of its range.
+        InputError: If an argument is no number, or if a number is out of its range.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, example 1.
@@ -65,11 +64,10 @@ class HalfMoonsDataModule(LightningDataModule):
         self.save_hyperparameters()
         counts = {"batch_size": batch_size, "num_samples": num_samples, "num_views": num_views}
         for name, value in counts.items():
-            check_positive(value, name)
+            check_integer(value, name)
         check_seed(seed)
         for name, deviation in {"noise": noise, "view_noise": view_noise}.items():
-            if not 0 <= deviation < float("inf"):
-                raise ValueError(f"Expected `{name}` >= 0 and finite, got {deviation}; 0 switches it off.")
+            check_number(deviation, name, "[0, inf)", advice="0 switches it off")
         self._batch_size, self._num_views, self._view_noise, self._seed = (
             batch_size,
             num_views,
@@ -96,7 +94,7 @@ class HalfMoonsDataModule(LightningDataModule):
             Loader of batches (views, labels): A tensors (N, 2), and (N,).
 
         Raises:
-            ValueError: The batch size exceeds the number of training points of a process.
+            InputError: The batch size exceeds the number of training points of a process.
         """
         views = _MoonViews(*self._train, num_views=self._num_views, noise=self._view_noise, seed=self._seed)
         return training_loader(views, self._batch_size, seed=self._seed, collate_fn=_identity)

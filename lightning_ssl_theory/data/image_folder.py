@@ -6,6 +6,8 @@ from typing import Any
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
+from lightning_ssl_theory.checks import InputError
+
 _LAYOUT = "put the images into train/<class>/* and test/<class>/* (or val/<class>/*) under the data folder"
 
 
@@ -21,13 +23,13 @@ def open_image_folder(data_dir: Path, part: str) -> Dataset[Any]:
 
     Raises:
         FileNotFoundError: a folder is missing or has no images.
-        ValueError: the held-out classes are not the training classes.
+        InputError: the held-out classes are not the training classes.
     """
     folder = _held_out_folder(data_dir) if part == "test" else data_dir / "train"
     classes, expected = _class_names(folder), image_folder_classes(data_dir)
     if classes != expected:
         odd = ", ".join(sorted(set(classes) ^ set(expected))[:4])
-        raise ValueError(
+        raise InputError(
             f"Expected the {len(expected)} classes of {data_dir / 'train'} in {folder}, "
             f"got {len(classes)} classes ({odd} on one side only); use the same folder names."
         )

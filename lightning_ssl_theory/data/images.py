@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_flag, check_instance, check_integer, check_word
 from lightning_ssl_theory.data.epochs import check_seed, training_loader
 from lightning_ssl_theory.data.image_folder import image_folder_classes
 from lightning_ssl_theory.data.image_sets import (
@@ -72,8 +72,7 @@ class ImageDataModule(LightningDataModule):
         image_shape: (C, H, W).
 
     Raises:
-        TypeError: a strength is no number, bool or None.
-        ValueError: an unknown name, or a number out of its range.
+        InputError: a strength is no number, bool or None, or an unknown name, or a number out of its range.
     """
 
     def __init__(
@@ -95,12 +94,15 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_instance(data_dir, "data_dir", (str, PathLike))
         data_dir = str(data_dir)  # a Path among the hyperparameters would make the checkpoint unreadable
         self.save_hyperparameters()
         check_seed(seed)
+        check_integer(batch_size, "batch_size")
+        check_integer(num_views, "num_views")
+        check_integer(num_workers, "num_workers", at_least=0)
+        check_flag(download, "download")
         _check_counts(
-            batch_size=batch_size,
-            num_views=num_views,
             image_size=image_size,
             num_probe_samples=num_probe_samples,
         )
@@ -149,7 +151,7 @@ class ImageDataModule(LightningDataModule):
             Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,).
 
         Raises:
-            ValueError: the batch size exceeds the number of training images of a process.
+            InputError: the batch size exceeds the number of training images of a process.
         """
         transform = random_view(self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths)
         images = self._part("unlabeled" if self._dataset == "stl10" else "train")
@@ -205,8 +207,7 @@ class ImageDataModule(LightningDataModule):
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None:
-            check_positive(count, name)
+        check_integer(count, name, or_none=True)
 
 
 class _CleanImages(Dataset[tuple[Tensor, int]]):
@@ -222,10 +223,7 @@ class _CleanImages(Dataset[tuple[Tensor, int]]):
 
 
 def _facts_of(dataset: ImageSetName, *, download: bool) -> ImageSet:
-    if dataset not in IMAGE_SETS:
-        raise ValueError(
-            f"Expected `dataset` to be one of {', '.join(IMAGE_SETS)}, got {dataset!r}; choose one."
-        )
+    check_word(dataset, "dataset", ImageSetName)
     if download and dataset == "image_folder":
-        raise ValueError("Expected `download=False` with image_folder, got True; put the images there.")
+        raise InputError("Expected `download=False` with image_folder, got True; put the images there.")
     return IMAGE_SETS[dataset]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_ssl_theory import distributed
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_device, check_integer
 from lightning_ssl_theory.data.epochs import EpochDataset, EpochLoader, EpochSampler, check_seed
 from lightning_ssl_theory.data.latent_tree_sampler import latents_from_uniforms, random_polarities
 
@@ -48,8 +48,7 @@ class LatentTreeDataModule(LightningDataModule):
         num_leaves: C^depth.
 
     Raises:
-        TypeError: `polarity` is no pair of numbers.
-        ValueError: A number out of its range.
+        InputError: `polarity` is no pair of numbers, or a number out of its range.
 
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
     Networks", 2020, Section 5.
@@ -80,10 +79,12 @@ class LatentTreeDataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         for name in ("batch_size", "num_samples", "num_val_samples", "num_views"):
-            check_positive(self.hparams[name], name)
+            check_integer(self.hparams[name], name)
         check_seed(seed)
+        check_integer(num_workers, "num_workers", at_least=0)
+        check_device(device, "device")
         if num_workers and torch.device(device).type != "cpu":
-            raise ValueError(
+            raise InputError(
                 f"Expected `num_workers` 0 on {device}, got {num_workers}; one process draws whole batches there."
             )
         generator = torch.Generator().manual_seed(seed)
@@ -107,13 +108,13 @@ class LatentTreeDataModule(LightningDataModule):
             Loader of batches (views, roots, latents).
 
         Raises:
-            ValueError: An epoch has no batch for each process.
+            InputError: An epoch has no batch for each process.
         """
         batch_size, num_samples = self.hparams["batch_size"], self.hparams["num_samples"]
         samples = self._samples(num_samples // batch_size * batch_size, first=0)
         sampler = _BatchesInOrder(samples, num_replicas=distributed.world_size(), rank=distributed.rank())
         if len(sampler) == 0:
-            raise ValueError(
+            raise InputError(
                 f"Expected `num_samples` for a batch of {batch_size} on each of {sampler.num_replicas} processes, "
                 f"got {num_samples}; pass more samples or a smaller `batch_size`."
             )

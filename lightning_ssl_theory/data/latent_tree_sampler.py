@@ -17,7 +17,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_dtype,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_number,
+    check_sequence,
+    check_shape,
+    check_tree,
+)
 
 
 def random_polarities(
@@ -41,8 +51,7 @@ def random_polarities(
         `depth` tensors, (C,), (C^2,), ..., float32.
 
     Raises:
-        TypeError: If `polarity` is no pair.
-        ValueError: If the depth or the number of children is too small, or the range lies outside [-1, 1].
+        InputError: If `polarity` is no pair in [-1, 1], or there is no such tree.
 
     Example:
         >>> [len(level) for level in random_polarities(3)]
@@ -50,12 +59,16 @@ def random_polarities(
     """
     check_tree(depth, num_children)
     if not isinstance(polarity, Sequence) or len(polarity) != 2:
-        raise TypeError(
+        raise InputError(
             f"Expected `polarity` to be a pair of numbers, got {polarity!r}; pass (smallest, largest)."
         )
+    check_flag(random_signs, "random_signs")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
+    for value in polarity:
+        check_number(value, "polarity", "[-1, 1]")
     low, high = polarity
     if not -1 <= low <= high <= 1:
-        raise ValueError(
+        raise InputError(
             f"Expected `polarity` to be a range inside [-1, 1], got ({low}, {high}); pass (smallest, largest)."
         )
     device = None if generator is None else generator.device
@@ -83,7 +96,7 @@ def sample_latents(
         Bool tensors (N, 1), (N, C), (N, C^2), ...: the roots, their children, ..., the leaves. O(N) time a node.
 
     Raises:
-        ValueError: If a polarity lies outside [-1, 1], or the levels are not those of a tree.
+        InputError: If a polarity lies outside [-1, 1], or the levels are not those of a tree.
 
     Example:
         >>> polarities = [torch.tensor([1.0, -1.0])]  # one child always agrees, the other never does
@@ -91,6 +104,9 @@ def sample_latents(
         [[False, True], [True, False]]
     """
     check_polarities(polarities)
+    check_shape(roots, "roots", "N")
+    check_dtype(roots, "roots", torch.bool)
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     num_nodes = sum(len(level) for level in polarities)
     uniforms = torch.rand(len(roots), num_nodes, generator=generator, device=roots.device)
     return latents_from_uniforms(roots, uniforms, polarities)
@@ -106,6 +122,8 @@ def sample_roots(num_samples: int, *, generator: torch.Generator | None = None) 
     Returns:
         (N,), bool.
     """
+    check_integer(num_samples, "num_samples", at_least=0)
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     device = None if generator is None else generator.device
     return torch.rand(num_samples, generator=generator, device=device) < 0.5
 
@@ -140,7 +158,7 @@ def root_correlations(polarities: Sequence[Tensor]) -> list[Tensor]:
         Tensors (1,), (C,), (C^2,), ...: of the root, of its children, ..., of the leaves.
 
     Raises:
-        ValueError: If a polarity lies outside [-1, 1], or the levels are not those of a tree.
+        InputError: If a polarity lies outside [-1, 1], or the levels are not those of a tree.
 
     Example:
         >>> [level.tolist() for level in root_correlations([torch.tensor([0.5, -1.0])])]
@@ -153,24 +171,17 @@ def root_correlations(polarities: Sequence[Tensor]) -> list[Tensor]:
     return products
 
 
-def check_tree(depth: int, num_children: int) -> None:
-    """Raise ValueError unless a depth and a number of children make a tree."""
-    if depth < 1:
-        raise ValueError(
-            f"Expected `depth` >= 1, got {depth}; pass the number of levels between the root and the leaves."
-        )
-    if num_children < 2:
-        raise ValueError(f"Expected `num_children` >= 2, got {num_children}; pass 2 for a binary tree.")
-
-
 def check_polarities(polarities: Sequence[Tensor]) -> None:
-    """Raise ValueError unless the polarities are in [-1, 1] and their numbers are C, C^2, C^3, ..."""
-    check_tree(len(polarities), len(polarities[0]) if polarities else 2)
+    """Raise InputError unless the polarities are in [-1, 1] and their numbers are C, C^2, C^3, ..."""
+    check_sequence(polarities, "polarities")
+    for level in polarities:
+        check_shape(level, "polarities", "C+")
+    check_tree(len(polarities), len(polarities[0]))
     num_children = len(polarities[0])
     for distance, level in enumerate(polarities, start=1):
         check_shape(level, f"polarities[{distance - 1}]", str(num_children**distance))
         if not bool((level.abs() <= 1).all()):
             worst = float(level[level.abs().nan_to_num(torch.inf).argmax()])
-            raise ValueError(
-                f"Expected polarities in [-1, 1], got {worst}; 1 is a copy of the parent, -1 its opposite."
+            raise InputError(
+                f"Expected `polarities` in [-1, 1], got {worst}; 1 is a copy of the parent, -1 its opposite."
             )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_ssl_theory.checks import check_positive
-from lightning_ssl_theory.data.epochs import EpochDataset
+from lightning_ssl_theory.checks import InputError, check_callable, check_integer, described
+from lightning_ssl_theory.data.epochs import EpochDataset, check_seed
 
 
 class MultiViewDataset(EpochDataset):
@@ -24,7 +24,7 @@ class MultiViewDataset(EpochDataset):
         seed: any non-negative integer.
 
     Raises:
-        ValueError: `num_views` < 1.
+        InputError: `num_views` < 1.
 
     Example:
         >>> dataset = [(torch.zeros(2), 0), (torch.ones(2), 1)]
@@ -36,12 +36,18 @@ class MultiViewDataset(EpochDataset):
     def __init__(
         self, dataset: Dataset[Any], transform: Callable[[Any], Tensor], *, num_views: int = 2, seed: int = 0
     ) -> None:
-        check_positive(num_views, "num_views")
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise InputError(
+                f"Expected `dataset` with a length and an index, got {described(dataset)}; pass a map-style dataset."
+            )
+        check_callable(transform, "transform")
+        check_integer(num_views, "num_views")
+        check_seed(seed)
         super().__init__(seed=seed)
         self._dataset, self._transform, self._num_views = dataset, transform, num_views
 
     def __len__(self) -> int:
-        return len(self._dataset)  # type: ignore[arg-type]
+        return len(self._dataset)
 
     def __getitem__(self, index: int) -> tuple[list[Tensor], Any]:
         sample, label = self._dataset[index]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import check_instance, check_shape
 
 
 def random_mask(inputs: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -33,6 +33,7 @@ def random_mask(inputs: Tensor, *, generator: torch.Generator | None = None) -> 
         ([[2.0, 2.0, 2.0, 2.0]], False)
     """
     check_shape(inputs, "inputs", "N d1")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     factors = torch.empty_like(inputs).bernoulli_(0.5, generator=generator).mul_(2.0)
     first = factors * inputs
     return first, (2.0 - factors) * inputs

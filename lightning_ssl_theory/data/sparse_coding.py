@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_ssl_theory import distributed
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import InputError, check_flag, check_integer
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 from lightning_ssl_theory.data.random_mask import random_mask
 from lightning_ssl_theory.data.sparse_coding_samples import (
@@ -62,7 +62,7 @@ class SparseCodingDataModule(LightningDataModule):
         noise_std: sigma.
 
     Raises:
-        ValueError: a number out of its range, d1 < d, or columns that are not orthonormal.
+        InputError: a number out of its range, d1 < d, or columns that are not orthonormal.
 
     References:
         Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
@@ -93,10 +93,12 @@ class SparseCodingDataModule(LightningDataModule):
         for size, name in zip(
             sizes, ("batch_size", "num_samples", "num_held_out", "block_size"), strict=True
         ):
-            check_positive(size, name)
+            check_integer(size, name)
+        check_integer(num_workers, "num_workers", at_least=0)
+        check_flag(masks, "masks")
         check_seed(seed)
         if batch_size % block_size:
-            raise ValueError(
+            raise InputError(
                 f"Expected `batch_size` to be a multiple of `block_size` = {block_size}, got {batch_size}; "
                 "pass another of the two."
             )
@@ -132,11 +134,11 @@ class SparseCodingDataModule(LightningDataModule):
             Loader of batches {"views", "image", "code", "label"}.
 
         Raises:
-            ValueError: the batch size exceeds the number of samples of a process.
+            InputError: the batch size exceeds the number of samples of a process.
         """
         options, processes = self.hparams, distributed.world_size()
         if options["num_samples"] // processes < options["batch_size"]:
-            raise ValueError(
+            raise InputError(
                 f"Expected `num_samples` >= {options['batch_size'] * processes}, a batch on each of {processes} "
                 f"processes, got {options['num_samples']}; pass more samples or a smaller batch."
             )

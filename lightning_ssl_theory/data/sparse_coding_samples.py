@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import check_finite, check_instance, check_integer, check_shape
 from lightning_ssl_theory.sparse_coding import check_dictionary, check_law
 
 
@@ -69,7 +69,7 @@ def draw_samples(
     noise_std: float,
     generator: torch.Generator | None,
 ) -> SparseCodingSamples:
-    """The same without a check of the arguments, for those who draw often.
+    """The same without a check of the dictionary and the law, for those who draw often.
 
     Args:
         dictionary: M, shape (d1, d).
@@ -81,6 +81,8 @@ def draw_samples(
     Returns:
         SparseCodingSamples.
     """
+    check_integer(num_samples, "num_samples", at_least=0)
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     num_features, num_atoms = dictionary.shape
     uniform = torch.empty(num_samples, num_atoms, dtype=dictionary.dtype, device=dictionary.device)
     uniform.uniform_(generator=generator)
@@ -108,6 +110,8 @@ def task_labels(codes: Tensor, task: Tensor) -> Tensor:
     """
     check_shape(codes, "codes", "N d")
     check_shape(task, "task", str(codes.shape[1]))
+    check_finite(codes, "codes")
+    check_finite(task, "task")
     scores = codes @ task
     return torch.where(scores == 0, -1, (scores > 0).long())
 
@@ -129,5 +133,7 @@ def random_task(num_atoms: int, *, generator: torch.Generator | None = None) -> 
         >>> bool(((task.abs() >= 0.5) & (task.abs() <= 1.5)).all())
         True
     """
+    check_integer(num_atoms, "num_atoms")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     sizes = 0.5 + torch.rand(num_atoms, generator=generator)
     return sizes * (2.0 * (torch.rand(num_atoms, generator=generator) < 0.5) - 1.0)

@@ -2,6 +2,8 @@
 
 import math
 
+from lightning_ssl_theory.checks import InputError
+
 Strength = float | bool | None
 """A number; 0, False and None switch the augmentation off; True stands for the usual strength."""
 
@@ -19,8 +21,7 @@ def strength_of(value: Strength, name: str, *, usual: float, maximum: float = ma
         A number in [0, `maximum`], 0 = off.
 
     Raises:
-        TypeError: `value` is no number, bool or None.
-        ValueError: the number is out of its range.
+        InputError: `value` is no number, bool or None, or the number is out of its range.
 
     Example:
         >>> [strength_of(value, "flip", usual=0.5, maximum=1) for value in (True, 0.25, False, None)]
@@ -29,11 +30,11 @@ def strength_of(value: Strength, name: str, *, usual: float, maximum: float = ma
     if value is None or isinstance(value, bool):
         return usual if value else 0.0
     if not isinstance(value, int | float):
-        raise TypeError(
+        raise InputError(
             f"Expected `{name}` to be a number, True, False or None, got {type(value).__name__}; "
             "pass 0 to switch it off."
         )
     if not 0 <= value <= maximum or math.isinf(value):
         upper = "" if math.isinf(maximum) else f" and <= {maximum:g}"
-        raise ValueError(f"Expected `{name}` >= 0{upper}, got {value}; pass 0 to switch it off.")
+        raise InputError(f"Expected `{name}` >= 0{upper}, got {value}; pass 0 to switch it off.")
     return float(value)

@@ -87,7 +87,7 @@ def _growing(sizes: list[CliqueSize], count: int) -> tuple[Tensor, Tensor]:
 
 def _check(distances: Tensor, labels: Tensor, deltas: Tensor) -> None:
     check_shape(distances, "distances", "N+ N+")
-    check_targets(labels, len(distances), None)
+    check_targets(labels, len(distances), None, "labels")
     check_shape(deltas, "deltas", "T+")
     check_finite(deltas, "deltas")
     if bool((deltas < 0).any()):

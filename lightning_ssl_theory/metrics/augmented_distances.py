@@ -62,7 +62,7 @@ def augmented_distances(
 def _groups(num_samples: int, labels: Tensor | None) -> list[Tensor]:
     if labels is None:
         return [torch.arange(num_samples)]
-    check_targets(labels, num_samples, None)
+    check_targets(labels, num_samples, None, "labels")
     return [(labels == one).nonzero().flatten() for one in labels.unique()]
 
 

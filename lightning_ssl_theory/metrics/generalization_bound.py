@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_ssl_theory.checks import (
     InputError,
     check_finite,
+    check_number,
     check_shape,
     check_targets,
     check_two_classes,
@@ -87,7 +88,7 @@ def generalization_bound(
         (True, 0.0, 0.0)
     """
     radius = _check_features(features)
-    check_targets(labels, len(features), None)
+    check_targets(labels, len(features), None, "labels")
     class_count = torch.bincount(labels)
     check_two_classes(class_count)
     if not class_count.all():
@@ -137,6 +138,8 @@ def _check_features(features: Tensor) -> float:
 
 
 def _within(value: Tensor | float, name: str, *, like: Tensor, largest: float = torch.inf) -> Tensor:
+    if not isinstance(value, Tensor):
+        check_number(value, name)
     numbers = torch.as_tensor(value, dtype=torch.float64, device=like.device)
     if not bool(((numbers >= 0) & (numbers <= largest)).all()):
         span = "of at least 0" if largest == torch.inf else f"in [0, {largest:g}]"

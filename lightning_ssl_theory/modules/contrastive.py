@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import check_callable, check_instance, check_word
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.modules.view_pairs import mean_parts
 
@@ -44,6 +45,11 @@ class ContrastiveSSL(LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
+        for name, part in {"backbone": backbone, "projector": projector, "loss": loss}.items():
+            check_instance(part, name, nn.Module)
+        check_callable(optimizer, "optimizer")
+        check_callable(scheduler, "scheduler", or_none=True)
+        check_word(scheduler_interval, "scheduler_interval", Literal["epoch", "step"])
         self.save_hyperparameters(ignore=["backbone", "projector", "loss", "optimizer", "scheduler"])
         self.backbone, self.projector, self.loss = backbone, projector, loss
         self._optimizer, self._scheduler = optimizer, scheduler

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import check_callable, check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.stop_gradient_info_nce import StopGradientInfoNCELoss
 
@@ -52,6 +53,9 @@ class FeatureDecouplingSSL(LightningModule):
         optimizer: OptimizerCallable = gradient_descent,
     ) -> None:
         super().__init__()
+        check_instance(network, "network", nn.Module)
+        check_instance(loss, "loss", nn.Module, or_none=True)
+        check_callable(optimizer, "optimizer")
         self.save_hyperparameters(ignore=["network", "loss", "optimizer"])
         self.network = network
         self.loss = StopGradientInfoNCELoss() if loss is None else loss

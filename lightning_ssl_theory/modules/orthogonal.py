@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_instance, check_number, check_positive, check_word
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.trace import TraceLoss
 from lightning_ssl_theory.manifolds import ConstrainedSGD
@@ -66,7 +66,9 @@ class OrthogonalSSL(LightningModule):
         super().__init__()
         optimizer_constraint(constraint)  # a wrong name is to be known now
         check_positive(lr, "lr")
-        check_positive(max_norm, "max_norm")
+        check_number(max_norm, "max_norm", "(0, inf]")
+        check_instance(loss, "loss", nn.Module, or_none=True)
+        check_word(orthogonal_map, "orthogonal_map", OrthogonalMap)
         self.save_hyperparameters(ignore=["loss"])
         self.network = TwoLayerNetwork(in_features, hidden_features, out_features, activation)
         if constraint == "parametrization":

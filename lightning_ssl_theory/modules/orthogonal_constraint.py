@@ -17,12 +17,13 @@ the next two, and near its starting point the canonical flow with the fourth. Th
 last two collapse.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parametrizations
 
+from lightning_ssl_theory.checks import check_word
 from lightning_ssl_theory.manifolds.constrained_sgd import Constraint
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
@@ -47,15 +48,13 @@ def optimizer_constraint(constraint: OrthogonalConstraint) -> Constraint:
         A constraint of `ConstrainedSGD`; "none" where the parametrisation or the loss sees to it.
 
     Raises:
-        ValueError: If there is no constraint of that name.
+        InputError: If there is no constraint of that name.
 
     Example:
         >>> optimizer_constraint("scaled_loss")
         'none'
     """
-    if constraint not in get_args(OrthogonalConstraint):
-        names = ", ".join(get_args(OrthogonalConstraint))
-        raise ValueError(f"Expected `constraint` to be one of {names}, got {constraint!r}; choose one.")
+    check_word(constraint, "constraint", OrthogonalConstraint)
     if constraint == "parametrization" or constraint == "scaled_loss":
         return "none"
     return constraint
@@ -72,13 +71,9 @@ def parametrize_orthogonal(network: TwoLayerNetwork, orthogonal_map: OrthogonalM
         orthogonal_map: "cayley" or "matrix_exp".
 
     Raises:
-        ValueError: If the map is none of the two.
+        InputError: If the map is none of the two.
     """
-    if orthogonal_map not in get_args(OrthogonalMap):
-        raise ValueError(
-            f"Expected `orthogonal_map` to be one of {', '.join(get_args(OrthogonalMap))}, "
-            f"got {orthogonal_map!r}; choose one."
-        )
+    check_word(orthogonal_map, "orthogonal_map", OrthogonalMap)
     for layer in (network.hidden, network.output):
         parametrizations.orthogonal(layer, orthogonal_map=orthogonal_map)
 

@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from lightning_ssl_theory.checks import check_word
+
 ActivationName = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "identity"]
 
 
@@ -17,7 +19,7 @@ def activation_layer(name: ActivationName) -> nn.Module:
         The layer, without parameters.
 
     Raises:
-        ValueError: the name is unknown.
+        InputError: the name is unknown.
 
     Example:
         >>> activation_layer("leaky_relu")
@@ -25,6 +27,5 @@ def activation_layer(name: ActivationName) -> nn.Module:
     """
     layers = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Identity)
     names = get_args(ActivationName)
-    if name not in names:
-        raise ValueError(f"Expected `activation` to be one of {', '.join(names)}, got {name!r}; choose one.")
+    check_word(name, "activation", ActivationName)
     return layers[names.index(name)]()

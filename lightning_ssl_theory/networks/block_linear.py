@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import check_flag, check_integer, check_shape
 
 
 class BlockLinear(nn.Conv1d):
@@ -27,7 +27,7 @@ class BlockLinear(nn.Conv1d):
         bias: (M O,), or None.
 
     Raises:
-        ValueError: If a number is not positive.
+        InputError: If a number is not positive.
 
     Example:
         >>> import torch
@@ -38,11 +38,10 @@ class BlockLinear(nn.Conv1d):
     """
 
     def __init__(self, num_blocks: int, in_features: int, out_features: int, bias: bool = True) -> None:
-        if min(num_blocks, in_features, out_features) < 1:
-            raise ValueError(
-                "Expected `num_blocks`, `in_features` and `out_features` >= 1, "
-                f"got {num_blocks}, {in_features} and {out_features}."
-            )
+        check_integer(num_blocks, "num_blocks")
+        check_integer(in_features, "in_features")
+        check_integer(out_features, "out_features")
+        check_flag(bias, "bias")
         super().__init__(num_blocks * in_features, num_blocks * out_features, 1, groups=num_blocks, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ class BlockLinear(nn.Conv1d):
             (N, M O). Time O(N M F O).
 
         Raises:
-            ValueError: If the input has another shape.
+            InputError: If the input has another shape.
         """
         check_shape(input, "input", f"N {self.in_channels}")
         return block_linear(input, self.weight, self.bias, groups=self.groups)

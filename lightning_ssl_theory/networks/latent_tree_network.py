@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import check_flag, check_integer, check_shape, check_tree, check_word
 from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
 from lightning_ssl_theory.networks.block_linear import BlockLinear
 
@@ -31,7 +31,7 @@ class LatentTreeNetwork(nn.Module):
         depth: As given.
 
     Raises:
-        ValueError: If a number is out of its range, or the activation is unknown.
+        InputError: If a number is out of its range, or the activation is unknown.
 
     References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
     Networks", 2020, Section 5.
@@ -55,7 +55,11 @@ class LatentTreeNetwork(nn.Module):
         is_normalized: bool = False,
     ) -> None:
         super().__init__()
-        _check_sizes(depth, num_children, group_size)
+        check_tree(depth, num_children)
+        check_integer(group_size, "group_size")
+        for name, flag in {"bias": bias, "batch_norm": batch_norm, "is_normalized": is_normalized}.items():
+            check_flag(flag, name)
+        check_word(activation, "activation", ActivationName)
         self.depth, self.num_leaves = depth, num_children**depth
         self.num_features = group_size
         self.is_normalized = is_normalized
@@ -79,7 +83,7 @@ class LatentTreeNetwork(nn.Module):
             (N, |N_mu|).
 
         Raises:
-            ValueError: If the number of leaves is another.
+            InputError: If the number of leaves is another.
         """
         features = self.root_features(leaves)
         return normalize(features) if self.is_normalized else features
@@ -94,22 +98,10 @@ class LatentTreeNetwork(nn.Module):
             (N, |N_mu|).
 
         Raises:
-            ValueError: If the number of leaves is another.
+            InputError: If the number of leaves is another.
         """
         check_shape(leaves, "leaves", f"N {self.num_leaves}")
         features = leaves
         for layer in self.children():
             features = layer(features)
         return features
-
-
-def _check_sizes(depth: int, num_children: int, group_size: int) -> None:
-    for name, value, least in (
-        ("depth", depth, 1),
-        ("num_children", num_children, 2),
-        ("group_size", group_size, 1),
-    ):
-        if value < least:
-            raise ValueError(
-                f"Expected `{name}` >= {least}, got {value}; the tree has groups of neurons above its leaves."
-            )

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from lightning_ssl_theory.checks import check_flag, check_integer, check_sequence, check_word
 from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
 
 
@@ -24,7 +25,7 @@ class MLP(nn.Sequential):
         num_features: number of outputs.
 
     Raises:
-        ValueError: `widths` has fewer than two numbers, or one that is not positive.
+        InputError: `widths` has fewer than two numbers, or one that is not positive.
 
     Example:
         >>> import torch
@@ -41,11 +42,12 @@ class MLP(nn.Sequential):
         activation: ActivationName = "relu",
         batch_norm: bool = False,
     ) -> None:
-        if len(widths) < 2 or min(widths) < 1:
-            raise ValueError(
-                f"Expected `widths` of at least two positive numbers, got {list(widths)}; "
-                "pass [inputs, hidden..., outputs]."
-            )
+        check_sequence(widths, "widths", at_least=2)
+        for width in widths:
+            check_integer(width, "widths", advice="pass [inputs, hidden..., outputs]")
+        check_flag(bias, "bias")
+        check_flag(batch_norm, "batch_norm")
+        check_word(activation, "activation", ActivationName)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for depth, (num_inputs, num_outputs) in enumerate(pairwise(widths), start=1):
             layers[f"linear_{depth}"] = nn.Linear(num_inputs, num_outputs, bias=bias)

@@ -1,12 +1,15 @@
 """Residual networks without their classifier, with a first layer for small or for large images."""
 
 from collections import OrderedDict
-from typing import Literal, get_args
+from typing import Literal
 
 import torchvision
 from torch import nn
 
+from lightning_ssl_theory.checks import check_integer, check_word
+
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+Stem = Literal["cifar", "imagenet"]
 
 
 class ResNet(nn.Sequential):
@@ -25,7 +28,7 @@ class ResNet(nn.Sequential):
         num_features: number of features D.
 
     Raises:
-        ValueError: an unknown name or stem, or a number of channels that is not positive.
+        InputError: an unknown name or stem, or a number of channels that is not positive.
 
     Example:
         >>> import torch
@@ -42,7 +45,7 @@ class ResNet(nn.Sequential):
         self,
         name: ResNetName = "resnet18",
         *,
-        stem: Literal["cifar", "imagenet"] = "cifar",
+        stem: Stem = "cifar",
         in_channels: int = 3,
     ) -> None:
         _check(name, stem, in_channels)
@@ -66,12 +69,6 @@ def _convolution(in_channels: int, kernel_size: int, *, stride: int) -> nn.Conv2
 
 
 def _check(name: str, stem: str, in_channels: int) -> None:
-    names = get_args(ResNetName)
-    if name not in names:
-        raise ValueError(f"Expected `name` to be one of {', '.join(names)}, got {name!r}; choose one.")
-    if stem not in ("cifar", "imagenet"):
-        raise ValueError(f"Expected `stem` to be cifar or imagenet, got {stem!r}; choose one.")
-    if in_channels < 1:
-        raise ValueError(
-            f"Expected `in_channels` >= 1, got {in_channels}; pass the images' number of channels."
-        )
+    check_word(name, "name", ResNetName)
+    check_word(stem, "stem", Stem)
+    check_integer(in_channels, "in_channels", advice="pass the images' number of channels")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from lightning_ssl_theory.checks import check_flag, check_integer, check_sequence
 from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
 
 
@@ -27,7 +28,7 @@ class SmallConvNet(nn.Sequential):
         num_features: number of features D.
 
     Raises:
-        ValueError: `widths` is empty or has a number that is not positive.
+        InputError: `widths` is empty or has a number that is not positive.
 
     Example:
         >>> import torch
@@ -44,11 +45,12 @@ class SmallConvNet(nn.Sequential):
         activation: ActivationName = "relu",
         batch_norm: bool = False,
     ) -> None:
-        if not widths or min(in_channels, *widths) < 1:
-            raise ValueError(
-                f"Expected `in_channels` and at least one of `widths`, all positive, got {in_channels} and "
-                f"{list(widths)}; pass for example in_channels=1, widths=[32, 64]."
-            )
+        check_integer(in_channels, "in_channels")
+        check_sequence(widths, "widths")
+        for width in widths:
+            check_integer(width, "widths", advice="pass for example [32, 64]")
+        check_flag(bias, "bias")
+        check_flag(batch_norm, "batch_norm")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for depth, num_outputs in enumerate(widths, start=1):
             num_inputs = in_channels if depth == 1 else widths[depth - 2]

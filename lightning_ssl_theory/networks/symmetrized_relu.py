@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from lightning_ssl_theory.checks import check_positive
+from lightning_ssl_theory.checks import check_instance, check_integer, check_positive, check_shape
 
 
 class SymmetrizedReLU(nn.Module):
@@ -28,7 +28,7 @@ class SymmetrizedReLU(nn.Module):
         num_features: m, number of outputs.
 
     Raises:
-        ValueError: If a number is not positive.
+        InputError: If a number is not positive.
 
     References:
         Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
@@ -52,8 +52,9 @@ class SymmetrizedReLU(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_positive(in_features, "in_features")
-        check_positive(num_neurons, "num_neurons")
+        check_integer(in_features, "in_features")
+        check_integer(num_neurons, "num_neurons")
+        check_instance(generator, "generator", torch.Generator, or_none=True)
         check_positive(init_std, "init_std")
         self.linear = nn.utils.skip_init(nn.Linear, in_features, num_neurons, bias=False)
         self.linear.weight.data.normal_(0.0, init_std, generator=generator)
@@ -74,6 +75,7 @@ class SymmetrizedReLU(nn.Module):
         Returns:
             Shape (\*, m).
         """
+        check_shape(inputs, "inputs", f"* {self.linear.in_features}")
         drives = self.linear(inputs)
         return relu(drives - self.bias) - relu(-drives - self.bias)
 

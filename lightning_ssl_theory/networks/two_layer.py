@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError, check_integer, check_shape
 from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
 
 
@@ -23,7 +24,7 @@ class TwoLayerNetwork(nn.Module):
         num_features: Z, number of outputs.
 
     Raises:
-        ValueError: If a width is not positive, H is too small, or the activation is unknown.
+        InputError: If a width is not positive, H is too small, or the activation is unknown.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023, eq. 8.
@@ -61,11 +62,12 @@ class TwoLayerNetwork(nn.Module):
             Shape (N, Z).
 
         Raises:
-            ValueError: If a sample does not have D numbers.
+            InputError: If a sample does not have D numbers.
         """
+        check_shape(inputs, "inputs", "*")
         width = inputs.shape[1:].numel() if inputs.ndim > 1 else None
         if width != self.hidden.in_features:
-            raise ValueError(
+            raise InputError(
                 f"Expected `inputs` of shape (N, *) with {self.hidden.in_features} numbers a sample, "
                 f"got {tuple(inputs.shape)}; set in_features to the number of values of one sample."
             )
@@ -77,14 +79,12 @@ class TwoLayerNetwork(nn.Module):
 
 
 def _check_widths(in_features: int, hidden_features: int, out_features: int) -> None:
-    if min(in_features, hidden_features, out_features) < 1:
-        raise ValueError(
-            "Expected `in_features`, `hidden_features` and `out_features` >= 1, "
-            f"got {in_features}, {hidden_features} and {out_features}."
-        )
+    check_integer(in_features, "in_features")
+    check_integer(hidden_features, "hidden_features")
+    check_integer(out_features, "out_features")
     for name, width in (("in_features", in_features), ("out_features", out_features)):
         if hidden_features < width:
-            raise ValueError(
+            raise InputError(
                 f"Expected `hidden_features` >= `{name}` = {width}, got {hidden_features}; "
                 "orthonormal columns need at least as many rows."
             )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError, check_integer, check_shape
 from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.standard_errors import mean_error
 from lightning_ssl_theory.tracing.layer_trace import LayerTrace
@@ -78,9 +79,10 @@ class CovarianceOperator:
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """OP v for v of shape (P,) or (P, k). Cost of one product with the layer and one weight gradient a column."""
+        check_shape(vector, "vector", "P *")
         if vector.shape[:1] != self.shape[:1] or vector.ndim > 2:
-            raise ValueError(
-                f"Expected a vector of shape ({self.shape[0]},) or ({self.shape[0]}, k), got {tuple(vector.shape)}; "
+            raise InputError(
+                f"Expected `vector` of shape ({self.shape[0]},) or ({self.shape[0]}, k), got {tuple(vector.shape)}; "
                 "use `weight.reshape(-1)`."
             )
         if vector.ndim == 2:
@@ -104,12 +106,12 @@ class CovarianceOperator:
             The norm. Exact: time O(min(P, S m)^2 max(P, S m)); random probes: O(m^2 S^2 P).
 
         Raises:
-            ValueError: If there is one random probe only.
+            InputError: If there is one random probe only.
         """
         if self._is_exact:
             return torch.linalg.vector_norm(self._spectrum())
         if self._connections.num_probes < 2:
-            raise ValueError(
+            raise InputError(
                 "Expected at least 2 random probes for a Frobenius norm, got 1; raise `num_probes` or leave it None."
             )
         rows = list(self._connections.rows())
@@ -130,12 +132,15 @@ class CovarianceOperator:
             (k,), the unit of the squared gradient. Time O(min(P, S m)^2 max(P, S m)).
 
         Raises:
-            ValueError: If the probes are random, k exceeds what the rank can be, or the operator is too large for a
+            InputError: If the probes are random, k exceeds what the rank can be, or the operator is too large for a
                 dense solver.
         """
+        check_integer(k, "k", or_none=True)
         spectrum = self._spectrum()
         if k is not None and not 1 <= k <= len(spectrum):
-            raise ValueError(f"Expected k between 1 and {len(spectrum)}, the largest rank possible, got {k}.")
+            raise InputError(
+                f"Expected `k` between 1 and {len(spectrum)}, the largest rank possible, got {k}."
+            )
         return spectrum[:k]
 
     def effective_rank(self) -> Tensor:
@@ -155,13 +160,13 @@ class CovarianceOperator:
 
     def _spectrum(self) -> Tensor:
         if not self._is_exact:
-            raise ValueError(
+            raise InputError(
                 f"Expected all unit probes for a spectrum, got {self._connections.num_probes} random ones, which "
                 "overstate eigenvalues; leave `num_probes` at None."
             )
         num_weights, num_rows = self.shape[0], self._connections.num_views * self._connections.num_probes
         if min(num_weights, num_rows) > MAX_EXACT_SIZE:
-            raise ValueError(
+            raise InputError(
                 f"Expected a layer with at most {MAX_EXACT_SIZE} weights, or as few views times outputs, for a "
                 f"spectrum, got {num_weights} weights and {num_rows}; name a smaller layer or pass fewer samples."
             )

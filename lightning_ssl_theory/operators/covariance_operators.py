@@ -5,13 +5,28 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_callable,
+    check_finite,
+    check_instance,
+    check_integer,
+    check_shape,
+    check_word,
+)
 from lightning_ssl_theory.operators.covariance_operator import Connections, CovarianceOperator
 from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
-from lightning_ssl_theory.operators.pair_coefficients import Estimator, Part, pair_coefficients
+from lightning_ssl_theory.operators.pair_coefficients import (
+    Estimator,
+    Part,
+    check_estimator,
+    pair_coefficients,
+)
 from lightning_ssl_theory.tracing.inputs import Inputs, map_inputs, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice
 from lightning_ssl_theory.tracing.network_output import Output
@@ -68,7 +83,7 @@ def covariance_operators(
         and n_L (or m) backward passes; memory: what each layer saw and sent back, for every probe.
 
     Raises:
-        ValueError: If `views` is not of shape (N, A, *input), a layer is unknown, one named by its path is refused or
+        InputError: If `views` is not of shape (N, A, *input), a layer is unknown, one named by its path is refused or
             its gradients are not finite, no layer is left, or the output is not (., n_L).
 
     Example:
@@ -77,7 +92,13 @@ def covariance_operators(
         >>> covariance_operators(model, views)[""].to_dense().tolist()
         [[1.0, 0.0], [0.0, 0.0]]
     """
+    check_instance(model, "model", nn.Module)
     num_samples, num_views = check_views(views)
+    check_callable(pair_weight, "pair_weight", or_none=True)
+    check_integer(num_probes, "num_probes", advice="use None for the exact operator", or_none=True)
+    check_estimator(estimator)
+    check_word(part, "part", Part)
+    check_pass(dropout_seed=dropout_seed, generator=generator)
     rows = as_rows(views)
     rehearsal = rehearse(model, rows, layers, output=output, dropout_seed=dropout_seed)
     trace = trace_rehearsed(rehearsal, rows)
@@ -121,14 +142,26 @@ def layer_connections(trace: NetworkTrace, probes: Tensor) -> dict[str, Connecti
 
 def check_views(views: Inputs) -> tuple[int, int]:
     """N and A of views of shape (N, A, *input), or the sentence that says what is wrong with them."""
+    for tensor in tensors_of(views):
+        check_shape(tensor, "views", "N+ A+ *")
     shapes = {(len(tensor), tensor.shape[1]) for tensor in tensors_of(views) if tensor.ndim > 1}
     if len(shapes) > 1 or any(tensor.ndim < 3 for tensor in tensors_of(views)):
         found = sorted(tuple(tensor.shape) for tensor in tensors_of(views))
-        raise ValueError(
+        raise InputError(
             f"Expected `views` of shape (N, A, *input), got {', '.join(map(str, found))}; "
             "stack the A views of each sample along dimension 1."
         )
     return shapes.pop()
+
+
+def check_pass(
+    *, dropout_seed: int | None = None, generator: torch.Generator | None = None, **functions: Any
+) -> None:
+    """Raise InputError unless what all looks take is of its kind: a seed, a generator, and functions by name."""
+    check_integer(dropout_seed, "dropout_seed", at_least=-(2**63), or_none=True)
+    check_instance(generator, "generator", torch.Generator, or_none=True)
+    for name, function in functions.items():
+        check_callable(function, name)
 
 
 def as_rows(views: Inputs) -> Inputs:
@@ -138,6 +171,8 @@ def as_rows(views: Inputs) -> Inputs:
 
 def half_squared_distances(features: Tensor) -> Tensor:
     """r_ij = 1/2 ||f_i - f_j||^2: (N, D) -> (N, N), exactly 0 on the diagonal, centred first."""
+    check_shape(features, "features", "N D")
+    check_finite(features, "features")
     features = features - features.mean(0)
     squares = features.square().sum(1)
     distances = (squares[:, None] + squares - 2 * features @ features.mT).clamp(min=0) / 2

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError, check_callable, check_instance, check_integer
 from lightning_ssl_theory.distributed import AllSum, identity
-from lightning_ssl_theory.operators.covariance_operators import check_views
+from lightning_ssl_theory.operators.covariance_operators import check_pass, check_views
 from lightning_ssl_theory.operators.covariance_sums import BatchSums, add_samples
 from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
 from lightning_ssl_theory.operators.operator_product import output_derivative
@@ -88,7 +89,7 @@ def covariance_scalars(
         for every 8 probes.
 
     Raises:
-        ValueError: If there are fewer than two views or, over all ranks, two samples; if a layer is unknown; if a layer
+        InputError: If there are fewer than two views or, over all ranks, two samples; if a layer is unknown; if a layer
             named by its path is refused or its gradients are not finite, or no layer is left; if the budget does not
             hold one sample; or if chunks are needed where dropout is on.
 
@@ -98,7 +99,15 @@ def covariance_scalars(
         >>> float(covariance_scalars(model, views, num_probes=None)[""].trace)
         1.0
     """
+    check_instance(model, "model", nn.Module)
+    check_views(views)
     check_estimator(estimator)
+    check_integer(num_probes, "num_probes", advice="use None for exact values", or_none=True)
+    check_integer(num_sketches, "num_sketches")
+    check_integer(memory_budget, "memory_budget")
+    check_callable(loss, "loss", or_none=True)
+    check_instance(dtype, "dtype", torch.dtype, or_none=True)
+    check_pass(dropout_seed=dropout_seed, generator=generator, all_sum=all_sum)
     population = _population(views, estimator, all_sum)
     trace = ChunkedTrace(
         model,
@@ -159,7 +168,7 @@ def _population(views: Inputs, estimator: Estimator, all_sum: AllSum) -> Populat
     num_own, num_views = check_views(views)
     num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
     if num_views < 2 or num_samples < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected at least 2 views of at least 2 samples, got {num_views} views of {num_samples}; "
             "pass a batch of positive pairs."
         )

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
+from lightning_ssl_theory.checks import InputError, check_finite, check_instance, check_integer, check_word
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum, identity
-from lightning_ssl_theory.operators.covariance_operators import as_rows, check_views
+from lightning_ssl_theory.operators.covariance_operators import as_rows, check_pass, check_views
 from lightning_ssl_theory.operators.covered_layers import NOT_FINITE, CoveredLayers, NotFiniteGradientsError
 from lightning_ssl_theory.operators.spectrum import Spectrum, gram_spectrum, lanczos_spectrum
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
@@ -61,7 +62,7 @@ def covariance_spectra(
         forward pass where the budget holds it.
 
     Raises:
-        ValueError: If k exceeds what the rank can be, there is one sample, or Lanczos does not converge; see
+        InputError: If k exceeds what the rank can be, there is one sample, or Lanczos does not converge; see
             `covariance_scalars` for what else is refused.
         NotFiniteGradientsError: If the gradients of a layer named by its path, or of all, are not finite.
 
@@ -71,10 +72,16 @@ def covariance_spectra(
         >>> covariance_spectra(model, views, "", num_eigenvalues=1)[""].eigenvalues.tolist()
         [1.0]
     """
+    check_instance(model, "model", nn.Module)
     num_own, _ = check_views(views)
+    check_integer(num_eigenvalues, "num_eigenvalues")
+    check_word(method, "method", Method)
+    check_integer(memory_budget, "memory_budget")
+    check_instance(dtype, "dtype", torch.dtype, or_none=True)
+    check_pass(dropout_seed=dropout_seed, all_sum=all_sum, all_gather_rows=all_gather_rows)
     num_samples = int(all_sum(torch.tensor(num_own, device=device_of(views))))
     if num_samples < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch."
         )
     if not resolve_layers(model, layers):
@@ -94,7 +101,7 @@ def covariance_spectra(
     for name, layer in trace.layers.items():
         num_weights, num_rows = layer.weight.numel(), (num_samples - 1) * trace.outputs.shape[2]
         if not 1 <= num_eigenvalues <= min(num_weights, num_rows):
-            raise ValueError(
+            raise InputError(
                 f"Expected `num_eigenvalues` between 1 and {min(num_weights, num_rows)}, the largest rank possible at "
                 f"layer {name!r}, got {num_eigenvalues}; lower it or pass more samples."
             )
@@ -152,6 +159,13 @@ def spectrum_cost(
     Returns:
         The costs.
     """
+    check_instance(model, "model", nn.Module)
+    check_views(views)
+    for tensor in tensors_of(views):
+        check_finite(tensor, "views")
+    check_instance(layer, "layer", str)
+    check_integer(num_samples, "num_samples")
+    check_integer(num_eigenvalues, "num_eigenvalues")
     trace = trace_network(model, as_rows(rows_of(views, slice(3))), [nn.Module, layer], output=output)
     seen = trace.layers
     products = {name: found.weight.numel() * found.patches().shape[3] for name, found in seen.items()}

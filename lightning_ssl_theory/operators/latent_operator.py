@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import InputError, check_instance, check_shape
 from lightning_ssl_theory.tracing.layer_trace import LayerTrace
 from lightning_ssl_theory.tracing.network_trace import NetworkTrace
 
@@ -53,12 +53,15 @@ def connection_sums(trace: NetworkTrace, roots: Tensor) -> dict[str, ConnectionS
         O(n_L) forward passes of time and memory.
 
     Raises:
-        ValueError: If the number of roots is not that of the samples, or a layer puts out more than vectors.
+        InputError: If the number of roots is not that of the samples, or a layer puts out more than vectors.
     """
+    check_instance(trace, "trace", NetworkTrace)
     check_shape(roots, "roots", str(len(trace.outputs)))
+    if not bool(((roots == 0) | (roots == 1)).all()):
+        raise InputError("Expected `roots` of zeros and ones, got other values; pass binary latents.")
     for name, seen in trace.layers.items():
         if seen.outputs.ndim != 2:
-            raise ValueError(
+            raise InputError(
                 f"Expected layer {name!r} to put out (N, M G), got {tuple(seen.outputs.shape)}; "
                 "name a Linear or a BlockLinear layer."
             )
@@ -89,10 +92,11 @@ def latent_operator_norms(sums: ConnectionSums) -> LatentOperatorNorms:
         LatentOperatorNorms in float64. O(M P n_L^2) time.
 
     Raises:
-        ValueError: If one value of the root has no sample.
+        InputError: If one value of the root has no sample.
     """
+    check_instance(sums, "sums", ConnectionSums)
     if not bool((sums.samples > 0).all()):
-        raise ValueError(
+        raise InputError(
             f"Expected samples of both roots, got {sums.samples.tolist()} of 0 and 1; pass more samples."
         )
     count = sums.samples.double()

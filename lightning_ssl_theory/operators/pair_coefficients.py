@@ -7,25 +7,34 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 2020, Theorems 3 and 4.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_device,
+    check_finite,
+    check_instance,
+    check_integer,
+    check_shape,
+    check_word,
+)
 
 Estimator = Literal["plugin", "unbiased"]
 Part = Literal["signal", "augmentation"]
 
 
 def check_estimator(estimator: str) -> None:
-    """Raise ValueError unless an estimator is known."""
-    if estimator not in get_args(Estimator):
-        raise ValueError(
-            f"Expected `estimator` plugin or unbiased, got {estimator!r}; choose one of the two."
-        )
+    """Raise InputError unless an estimator is known."""
+    check_word(estimator, "estimator", Estimator)
 
 
 def laplacian(weights: Tensor) -> Tensor:
     """The graph Laplacian diag(xi 1) - xi of symmetric pair weights xi, (N, N); the diagonal of xi is ignored."""
+    check_shape(weights, "weights", "N N")
+    check_finite(weights, "weights")
     off_diagonal = weights - weights.diagonal().diag()
     return off_diagonal.sum(1).diag() - off_diagonal
 
@@ -60,7 +69,7 @@ def pair_coefficients(
         (N A, N A), symmetric, its rows summing to zero.
 
     Raises:
-        ValueError: If there are too few views or samples for the estimator, the estimator is unknown, or there are
+        InputError: If there are too few views or samples for the estimator, the estimator is unknown, or there are
             weights for the augmentation part.
 
     Example:
@@ -68,14 +77,20 @@ def pair_coefficients(
         [[0.25, -0.25], [-0.25, 0.25]]
     """
     check_estimator(estimator)
+    check_word(part, "part", Part)
+    check_integer(num_samples, "num_samples")
+    check_integer(num_views, "num_views")
+    check_instance(dtype, "dtype", torch.dtype)
+    if device is not None:
+        check_device(device, "device")
     needs_views = estimator == "unbiased" or part == "augmentation"
     if needs_views and num_views < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected `views` with at least 2 views of each sample, got {num_views}; "
             "the plug-in signal operator alone works with one."
         )
     if part == "signal" and num_samples < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected at least 2 samples for a covariance, got {num_samples}; pass a larger batch."
         )
     ones = torch.ones(num_views, num_views, dtype=dtype, device=device)
@@ -83,7 +98,7 @@ def pair_coefficients(
     same_sample = torch.eye(num_samples, dtype=dtype, device=device)
     if part == "augmentation":
         if weights is not None:
-            raise ValueError(
+            raise InputError(
                 "Expected no pair weight for the augmentation part, got one; leave `pair_weight` out."
             )
         views = num_views if estimator == "plugin" else num_views - 1
@@ -91,6 +106,7 @@ def pair_coefficients(
     if weights is None:
         ratio = 1.0 if estimator == "plugin" else num_samples / (num_samples - 1)
         weights = torch.full((num_samples, num_samples), ratio, dtype=dtype, device=device)
+    check_shape(weights, "weights", f"{num_samples} {num_samples}")
     lap = laplacian(weights.to(dtype)) / num_samples**2
     coefficients = torch.kron(lap, ones / num_views**2)
     if estimator == "unbiased":

@@ -13,6 +13,7 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import AllGatherRows, AllSum
 from lightning_ssl_theory.moments import effective_rank
 from lightning_ssl_theory.operators.covered_layers import NotFiniteGradientsError
@@ -128,7 +129,7 @@ def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, al
         Them, without an effective rank. Usually 20 to 60 products OP v.
 
     Raises:
-        ValueError: If the iterations do not converge.
+        InputError: If the iterations do not converge.
         NotFiniteGradientsError: If a gradient is not finite, on all ranks.
     """
     weight = trace.layers[name].weight
@@ -146,7 +147,7 @@ def lanczos_spectrum(trace: ChunkedTrace, name: str, num_eigenvalues: int, *, al
     try:
         values, vectors = eigsh(operator, k=num_eigenvalues, which="LA", v0=start, tol=tolerance)
     except ArpackNoConvergence as error:
-        raise ValueError(
+        raise InputError(
             f"Expected Lanczos iterations to converge for layer {name!r}, they did not; "
             "lower `num_eigenvalues` or pass float64 views."
         ) from error

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import InputError
+from lightning_ssl_theory.checks import check_instance, check_integer, check_positive, check_sequence
 from lightning_ssl_theory.probes.accuracy import top_k_correct
 from lightning_ssl_theory.probes.logistic import logistic_classifier
 from lightning_ssl_theory.probes.ridge_regression import r2_score, ridge_regression
@@ -48,11 +48,15 @@ def label_curve(
         >>> row["labels"], round(row["r2"], 2), row["accuracy"]
         (40, 1.0, 1.0)
     """
-    num_samples, num_classes = len(fitted.features), int(fitted.labels.max()) + 1
-    if not all(1 <= count <= num_samples for count in counts):
-        raise InputError(
-            f"Expected `counts` between 1 and {num_samples}, got {list(counts)}; pass as many samples as the largest."
+    check_instance(fitted, "fitted", LabelledFeatures)
+    check_instance(held_out, "held_out", LabelledFeatures)
+    check_sequence(counts, "counts")
+    for count in counts:
+        check_integer(
+            count, "counts", at_most=len(fitted.features), advice="pass as many samples as the largest"
         )
+    check_positive(l2, "l2")
+    num_classes = int(fitted.labels.max()) + 1
     is_scored, rows = held_out.labels >= 0, []
     for count in counts:
         features, goals, labels = (part[:count] for part in fitted)

@@ -73,6 +73,7 @@ def logistic_classifier(
     check_callable(all_sum, "all_sum")
     check_integer(max_iterations, "max_iterations", at_most=10**8)
     check_shape(features, "features", "N D")
+    check_integer(num_classes, "num_classes")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")
     exact = to_float64(features)

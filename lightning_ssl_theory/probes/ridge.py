@@ -14,6 +14,7 @@ from lightning_ssl_theory.checks import (
     check_callable,
     check_finite,
     check_instance,
+    check_integer,
     check_positive,
     check_shape,
     check_targets,
@@ -75,6 +76,7 @@ def ridge_statistics(features: Tensor, targets: Tensor, num_classes: int) -> Rid
         ([1.0, 6.0], 21.0)
     """
     check_shape(features, "features", "N D")
+    check_integer(num_classes, "num_classes")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")
     exact = to_float64(features)
@@ -159,6 +161,7 @@ def ridge_classifier_of_rows(
     check_callable(all_sum, "all_sum")
     check_callable(all_gather_rows, "all_gather_rows")
     check_shape(features, "features", "N D")
+    check_integer(num_classes, "num_classes")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")
     num_samples = int(all_sum(torch.tensor(len(features), device=features.device)))

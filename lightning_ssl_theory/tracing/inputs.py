@@ -32,7 +32,7 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
         found = [value for value in inputs.values() if isinstance(value, Tensor)]
     if not found:
         raise TypeError(
-            f"Expected a tensor or a dictionary of tensors as input, got {type(inputs).__name__}; "
+            f"Expected `inputs` or `views` to be a tensor or a dictionary of tensors, got {type(inputs).__name__}; "
             "pass `read_batch=` that makes one of the batch."
         )
     return found

@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+from lightning_ssl_theory.checks import check_instance, check_sequence
 
 LayerChoice = str | type[nn.Module]
 """A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
@@ -42,6 +44,8 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: If there is none; the sentence lists the nearest names.
     """
+    check_instance(model, "model", nn.Module)
+    check_instance(name, "name", str)
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise ValueError(_unknown(model, name, list(modules)))
@@ -97,11 +101,15 @@ def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice
     Raises:
         ValueError: If a path is unknown or its layer has no weight of its own, or a pattern or type chooses nothing.
     """
+    check_instance(model, "model", nn.Module)
     places = weight_places(model)
     if layers is None:
         return list(places)
     found: dict[str, None] = {}
+    if not isinstance(layers, str | type):
+        check_sequence(layers, "layers", at_least=0)
     for choice in [layers] if isinstance(layers, str | type) else layers:
+        check_instance(choice, "layers", (str, type))
         if isinstance(choice, str) and is_exact(choice):
             _check_has_weight(model, choice)
             found[choice] = None
@@ -156,3 +164,12 @@ def _matching(model: nn.Module, choice: LayerChoice, candidates: list[str]) -> l
 
 def _owner(modules: dict[str, nn.Module], name: str) -> nn.Module | None:
     return modules.get(name, modules.get(name.rpartition(".")[0]))
+
+
+def check_layers(layers: Any, name: str, *, at_least: int = 1, or_none: bool = False) -> None:
+    """Raise InputError unless an argument holds enough choices of layers: paths, patterns, types, one or several."""
+    if (layers is None and or_none) or isinstance(layers, type) or (isinstance(layers, str) and layers):
+        return
+    check_sequence(layers, name, at_least=at_least)
+    for choice in layers:
+        check_instance(choice or None, name, (str, type))

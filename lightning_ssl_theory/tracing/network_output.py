@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError, described
 from lightning_ssl_theory.tracing.inputs import Inputs, called_with
 
 Output = Callable[..., Any] | str | int | None
@@ -23,6 +24,7 @@ def network_output(model: nn.Module, output: Output = None) -> Callable[[Inputs]
     Returns:
         The function; a dictionary of inputs goes in by keywords where the callee has them all.
     """
+    check_output(output)
     if callable(output):
         return lambda inputs: called_with(output, inputs)
     embed = getattr(model, "embed", None)
@@ -67,3 +69,13 @@ def _parts(found: Any) -> str:
     if isinstance(found, Sequence) and not isinstance(found, str):
         return f"{kind} of {len(found)}"
     return kind
+
+
+def check_output(output: Any) -> None:
+    """Raise InputError unless `output` is a function, or the key or index of a part of what a network puts out."""
+    if output is not None and (
+        isinstance(output, type) or not (callable(output) or isinstance(output, str | int))
+    ):
+        raise InputError(
+            f"Expected `output` to be a function, key or index, got {described(output)}; build one."
+        )

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError, check_callable, check_instance, check_shape
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics
-from lightning_ssl_theory.tracing.inputs import Inputs, num_rows
+from lightning_ssl_theory.tracing.inputs import Inputs, num_rows, tensors_of
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, WeightPlace
 from lightning_ssl_theory.tracing.layer_trace import LayerTrace, layer_trace
 from lightning_ssl_theory.tracing.network_output import Output
@@ -49,18 +50,28 @@ class NetworkTrace(NamedTuple):
             For each layer the gradients with respect to its output, (S, ...). One backward pass for all layers,
             without the gradients of any weight.
         """
-        layers = {name: self.layers[name] for name in (self.layers if names is None else names)}
+        layers = {name: self.layers[name] for name in self._known(names)}
         found = self._pulled([layer.outputs for layer in layers.values()], cotangents)
         return dict(zip(layers, found, strict=True))
 
     def weight_gradients(self, cotangents: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """Pull cotangents of the outputs, (S, n_L), back to all or some layers' weights, summed over samples."""
-        places = {name: self.places[name] for name in (self.layers if names is None else names)}
+        places = {name: self.places[name] for name in self._known(names)}
         keys = list(dict.fromkeys(place.key for place in places.values()))
         found = dict(zip(keys, self._pulled([self.leaves[key] for key in keys], cotangents), strict=True))
         return {name: part_of(found[place.key], place) for name, place in places.items()}
 
+    def _known(self, names: Collection[str] | None) -> Collection[str]:
+        chosen = self.layers if names is None else names
+        check_instance(chosen, "names", Collection)
+        if unknown := set(chosen) - set(self.layers):
+            raise InputError(
+                f"Expected `names` of traced layers, got {sorted(unknown)}; trace them, or leave them out."
+            )
+        return chosen
+
     def _pulled(self, targets: Sequence[Tensor], cotangents: Tensor) -> Sequence[Tensor]:
+        check_shape(cotangents, "cotangents", " ".join(map(str, self.outputs.shape)))
         with self.again():
             return torch.autograd.grad(
                 self.outputs, targets, cotangents, retain_graph=True, materialize_grads=True
@@ -95,6 +106,12 @@ def trace_network(
     Raises:
         ValueError: If a layer is unknown or refused, or if the output is not of shape (S, n_L) or without a gradient.
     """
+    check_instance(model, "model", nn.Module)
+    check_instance(state, "state", Mapping, or_none=True)
+    check_instance(batch_statistics, "batch_statistics", dict, or_none=True)
+    check_callable(all_sum, "all_sum")
+    for tensor in tensors_of(inputs):
+        check_shape(tensor, "inputs", "S+ *")
     found = rehearse(model, inputs, layers, output=output, state=state)
     return trace_rehearsed(found, inputs, batch_statistics=batch_statistics, all_sum=all_sum)
 
@@ -130,5 +147,5 @@ def check_finite_outputs(outputs: Tensor, all_sum: AllSum = identity) -> None:
     """Raise ValueError, on all ranks, if a network's outputs are not finite on one of them."""
     if all_sum((~outputs.isfinite()).any().int()):
         raise ValueError(
-            "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the input."
+            "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the `views`."
         )

@@ -5,6 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import check_instance, check_integer
 from lightning_ssl_theory.tracing.layer_kinds import LayerKind
 
 
@@ -62,8 +63,7 @@ def rademacher_probes(
     Raises:
         ValueError: If `num_probes` is below 1.
     """
-    if num_probes < 1:
-        raise ValueError(
-            f"Expected `num_probes` of at least 1, got {num_probes}; use None for the exact operator."
-        )
+    check_integer(num_probes, "num_probes", advice="use None for the exact operator")
+    check_integer(num_outputs, "num_outputs")
+    check_instance(generator, "generator", torch.Generator, or_none=True)
     return torch.randint(0, 2, (num_probes, num_outputs), generator=generator).float() * 2 - 1

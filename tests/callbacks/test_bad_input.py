@@ -53,16 +53,27 @@ def test_options_of_every_diagnostic(arguments, message):
     [
         (lambda: CovarianceOperators(num_probes=0), "Expected `num_probes` of at least 1, got 0; use None"),
         (lambda: CovarianceOperators(num_eigenvalues=0), "Expected `num_eigenvalues` of at least 1, got 0"),
-        (lambda: CovarianceOperators(estimator="u"), "Expected `estimator` plugin or unbiased, got 'u'"),
+        (
+            lambda: CovarianceOperators(estimator="u"),
+            "Expected `estimator` to be one of plugin, unbiased, got 'u'",
+        ),
         (
             lambda: CovarianceOperators(precision="float16"),
-            "Expected `precision` float32 or float64, got float16",
+            "Expected `precision` to be one of float32, float64, got 'float16'",
         ),
         (lambda: NeuronSelectivity(["backbone"], alpha=2.0), r"Expected `alpha` in \(0, 1\), got 2.0"),
         (lambda: LinearProbe(ridge_lamb=0.0), "Expected `ridge_lamb` > 0, got 0.0"),
         (lambda: LinearProbe(logistic_l2=-1.0), "Expected `logistic_l2` > 0, got -1.0"),
-        (lambda: LinearProbe(top_k=[0]), "Expected `top_k` and `few_labels` of at least 1, got 0"),
-        (lambda: LinearProbe(few_labels=[5, 0]), "Expected `top_k` and `few_labels` of at least 1, got 0"),
+        (lambda: LinearProbe(top_k=[0]), "Expected `top_k` of at least 1, got 0"),
+        (lambda: LinearProbe(few_labels=[5, 0]), "Expected `few_labels` of at least 1, got 0"),
+        (
+            lambda: NeuronSelectivity(["backbone"], num_classes=-3),
+            "Expected `num_classes` of at least 1, got -3",
+        ),
+        (
+            lambda: LinearProbe(fit_loader=TensorDataset(*toy_images(4))),
+            "Expected `fit_loader` to be a loader of batches, got TensorDataset; wrap a dataset in torch.utils.data",
+        ),
         (lambda: LinearProbe(num_fit_samples=1), "Expected `num_fit_samples` of at least 2, got 1"),
     ],
 )
@@ -93,11 +104,6 @@ AT_SETUP = [
         lambda: NeuronSelectivity(["backbone"]),
         "Expected `num_classes` for NeuronSelectivity, found neither the argument nor a datamodule with it",
         id="selectivity-classes",
-    ),
-    pytest.param(
-        lambda: NeuronSelectivity(["backbone"], num_classes=-3),
-        "Expected `num_classes` of at least 1, got -3",
-        id="negative-classes",
     ),
     pytest.param(
         lambda: probe(num_classes=None), "Expected `num_classes` for LinearProbe", id="probe-classes"

@@ -167,7 +167,7 @@ def test_accumulated_gradients_count_as_one_step():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start_step": -1}, "Expected `start_step` >= 0, got -1; 0 starts at once."),
+        ({"start_step": -1}, "Expected `start_step` of at least 0, got -1; 0 starts at once."),
         ({"cap": 0.0}, "Expected `cap` > 0, got 0.0"),
         ({"initial": 0.6}, r"Expected `initial` in \(0, cap = 0.5\], got 0.6; pass a smaller one."),
         ({"initial": 0.0}, r"Expected `initial` in \(0, cap = 0.5\], got 0.0"),

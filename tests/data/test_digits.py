@@ -97,9 +97,9 @@ def test_attributes():
 
 
 def test_rejected_settings():
-    with pytest.raises(ValueError, match="Expected `batch_size` > 0, got 0"):
+    with pytest.raises(ValueError, match="Expected `batch_size` of at least 1, got 0"):
         DigitsDataModule(batch_size=0)
-    with pytest.raises(ValueError, match="Expected `num_views` > 0, got -1"):
+    with pytest.raises(ValueError, match="Expected `num_views` of at least 1, got -1"):
         DigitsDataModule(num_views=-1)
     with pytest.raises(ValueError, match="Expected `rotation` >= 0 and <= 180, got 200"):
         DigitsDataModule(rotation=200)

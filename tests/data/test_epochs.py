@@ -125,13 +125,13 @@ def test_rejects_batches_larger_than_the_data():
         ValueError, match=r"Expected `batch_size` <= 11, the number .* got 12; pass a smaller one"
     ):
         training_loader(Numbers(11), 12)
-    with pytest.raises(ValueError, match="Expected `batch_size` > 0, got 0"):
+    with pytest.raises(ValueError, match="Expected `batch_size` of at least 1, got 0"):
         training_loader(Numbers(11), 0)
 
 
 def test_rejects_negative_seeds():
     check_seed(0)
-    with pytest.raises(ValueError, match="Expected `seed` >= 0, got -1; pass a non-negative integer"):
+    with pytest.raises(ValueError, match="Expected `seed` of at least 0, got -1"):
         check_seed(-1)
 
 
@@ -176,5 +176,5 @@ def test_ranks_see_different_samples_of_one_epoch():
     ],
 )
 def test_data_modules_refuse_negative_seeds(build):
-    with pytest.raises(ValueError, match="Expected `seed` >= 0, got -1; pass a non-negative integer"):
+    with pytest.raises(ValueError, match="Expected `seed` of at least 0, got -1"):
         build(seed=-1)

@@ -231,7 +231,7 @@ def test_rejected_settings(tmp_path):
     with pytest.raises(ValueError, match="Expected `download=False` with image_folder, got True"):
         ImageDataModule("image_folder", tmp_path, download=True)
     for name in ("batch_size", "num_views", "image_size", "num_probe_samples"):
-        with pytest.raises(ValueError, match=f"Expected `{name}` > 0, got 0"):
+        with pytest.raises(ValueError, match=f"Expected `{name}` of at least 1, got 0"):
             ImageDataModule("mnist", tmp_path, **{name: 0})
     with pytest.raises(ValueError, match=r"Expected `crop` >= 0 and <= 0.99, got 1\.5"):
         ImageDataModule("mnist", tmp_path, crop=1.5)

@@ -177,14 +177,14 @@ def test_ranks_share_the_steps_of_one_process(world_size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 0}, r"Expected `depth` >= 1, got 0"),
-        ({"num_children": 1}, r"Expected `num_children` >= 2, got 1"),
-        ({"polarity": (0.5, 1.5)}, r"Expected `polarity` to be a range inside \[-1, 1\]"),
-        ({"batch_size": 0}, r"Expected `batch_size` > 0, got 0"),
-        ({"num_views": 0}, r"Expected `num_views` > 0, got 0"),
-        ({"num_samples": 0}, r"Expected `num_samples` > 0, got 0"),
-        ({"num_val_samples": -1}, r"Expected `num_val_samples` > 0, got -1"),
-        ({"seed": -1}, r"Expected `seed` >= 0, got -1; pass a non-negative integer"),
+        ({"depth": 0}, "Expected `depth` of at least 1, got 0"),
+        ({"num_children": 1}, "Expected `num_children` of at least 2, got 1"),
+        ({"polarity": (0.5, 1.5)}, r"Expected `polarity` in \[-1, 1\], got 1.5"),
+        ({"batch_size": 0}, "Expected `batch_size` of at least 1, got 0"),
+        ({"num_views": 0}, "Expected `num_views` of at least 1, got 0"),
+        ({"num_samples": 0}, "Expected `num_samples` of at least 1, got 0"),
+        ({"num_val_samples": -1}, "Expected `num_val_samples` of at least 1, got -1"),
+        ({"seed": -1}, "Expected `seed` of at least 0, got -1"),
         ({"device": "cuda", "num_workers": 2}, r"Expected `num_workers` 0 on cuda, got 2"),
     ],
 )

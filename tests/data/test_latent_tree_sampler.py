@@ -117,8 +117,8 @@ def test_signs_and_range():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0,), r"Expected `depth` >= 1, got 0"),
-        ((2, 1), r"Expected `num_children` >= 2, got 1"),
+        ((0,), "Expected `depth` of at least 1, got 0"),
+        ((2, 1), "Expected `num_children` of at least 2, got 1"),
     ],
 )
 def test_rejected_trees(arguments, message):
@@ -128,7 +128,7 @@ def test_rejected_trees(arguments, message):
 
 @pytest.mark.parametrize("polarity", [(-1.1, 0.0), (0.5, 1.5), (0.9, 0.8), (float("nan"), 1.0)])
 def test_rejected_ranges(polarity):
-    with pytest.raises(ValueError, match=r"Expected `polarity` to be a range inside \[-1, 1\], got"):
+    with pytest.raises(ValueError, match=r"Expected `polarity` (to be a range inside|in) \[-1, 1\], got"):
         random_polarities(2, polarity=polarity)
 
 
@@ -143,10 +143,10 @@ def test_rejects_what_is_no_range(polarity):
 @pytest.mark.parametrize(
     ("polarities", "message"),
     [
-        ([], r"Expected `depth` >= 1, got 0"),
-        ([torch.tensor([0.5])], r"Expected `num_children` >= 2, got 1"),
-        ([torch.tensor([0.5, -1.5])], r"Expected polarities in \[-1, 1\], got -1.5"),
-        ([torch.tensor([0.5, float("nan")])], r"Expected polarities in \[-1, 1\], got nan"),
+        ([], "Expected `polarities` of at least 1 elements, got 0"),
+        ([torch.tensor([0.5])], "Expected `num_children` of at least 2, got 1"),
+        ([torch.tensor([0.5, -1.5])], r"Expected `polarities` in \[-1, 1\], got -1\.5"),
+        ([torch.tensor([0.5, float("nan")])], r"Expected `polarities` in \[-1, 1\], got nan"),
         ([torch.zeros(2), torch.zeros(3)], r"Expected `polarities\[1\]` of shape \(4,\), got \(3,\)"),
     ],
 )

@@ -49,5 +49,5 @@ def test_generator_is_put_back_when_the_transform_fails():
 
 
 def test_rejects_no_views():
-    with pytest.raises(ValueError, match="Expected `num_views` > 0, got 0"):
+    with pytest.raises(ValueError, match="Expected `num_views` of at least 1, got 0"):
         MultiViewDataset(DATA, noisy, num_views=0)

@@ -122,15 +122,15 @@ def test_same_samples_in_every_step_for_any_number_of_ranks(num_ranks):
         ({"num_features": 3}, "Expected `num_features` >= `num_atoms` = 4, got 3"),
         ({"dictionary": torch.ones(3, 2)}, r"orthonormal columns, got max \|M\^T M - I\| = 3"),
         ({"probability": -0.5}, r"Expected `probability` in \(0, 1\], got -0.5"),
-        ({"noise_std": -1.0}, "Expected finite `noise_std` >= 0, got -1.0"),
-        ({"num_atoms": 2, "probability": None}, "Expected at least 3 atoms"),
+        ({"noise_std": -1.0}, r"Expected `noise_std` >= 0, got -1\.0"),
+        ({"num_atoms": 2, "probability": None}, "Expected `num_atoms` of at least 3, got 2"),
         (
             {"batch_size": 7},
             "Expected `batch_size` to be a multiple of `block_size` = 2, got 7; pass another",
         ),
-        ({"block_size": 0}, "Expected `block_size` > 0, got 0"),
-        ({"num_held_out": 0}, "Expected `num_held_out` > 0, got 0"),
-        ({"seed": -1}, "Expected `seed` >= 0, got -1; pass a non-negative integer"),
+        ({"block_size": 0}, "Expected `block_size` of at least 1, got 0"),
+        ({"num_held_out": 0}, "Expected `num_held_out` of at least 1, got 0"),
+        ({"seed": -1}, "Expected `seed` of at least 0, got -1"),
     ],
 )
 def test_rejected(arguments, message):

@@ -111,8 +111,8 @@ def test_grows_with_delta() -> None:
             torch.zeros(1),
             "Expected symmetric `distances`",
         ),
-        (torch.zeros(2, 2), torch.zeros(3).long(), torch.zeros(1), "Expected `targets` of shape"),
-        (torch.zeros(2, 2), torch.tensor([0, -1]), torch.zeros(1), "Expected `targets` in 0"),
+        (torch.zeros(2, 2), torch.zeros(3).long(), torch.zeros(1), "Expected `labels` of shape"),
+        (torch.zeros(2, 2), torch.tensor([0, -1]), torch.zeros(1), "Expected `labels` in 0"),
         (
             torch.zeros(2, 2),
             torch.zeros(2).long(),

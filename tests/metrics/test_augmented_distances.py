@@ -75,8 +75,8 @@ def test_integers_are_taken_as_numbers() -> None:
         (torch.zeros(0, 2, 3), None, {}, "Expected `views` of shape .*; pass samples"),
         (torch.zeros(3, 0, 3), None, {}, "Expected `views` of shape .*; pass samples"),
         (torch.full((2, 1, 1), math.nan), None, {}, "Expected finite `views`"),
-        (torch.zeros(2, 1, 1), torch.tensor([0]), {}, "Expected `targets` of shape"),
-        (torch.zeros(2, 1, 1), torch.tensor([0, -1]), {}, "Expected `targets` in 0"),
+        (torch.zeros(2, 1, 1), torch.tensor([0]), {}, "Expected `labels` of shape"),
+        (torch.zeros(2, 1, 1), torch.tensor([0, -1]), {}, "Expected `labels` in 0"),
         (
             torch.zeros(2, 1, 1),
             None,

@@ -149,12 +149,12 @@ GOOD = {"sigma": 1.0, "delta": 0.0, "epsilon": 0.0, "lipschitz": 1.0}
         (UNIT * math.nan, LABELS, {}, "Expected finite `features`"),
         (UNIT, LABELS * 0, {}, "Expected samples of at least two classes, got only class 0"),
         (UNIT, LABELS * 2, {}, "Expected samples of every class in 0..2, found none of class 1"),
-        (UNIT, LABELS - 1, {}, "Expected `targets` in 0"),
-        (UNIT, LABELS[:3], {}, "Expected `targets` of shape"),
+        (UNIT, LABELS - 1, {}, "Expected `labels` in 0"),
+        (UNIT, LABELS[:3], {}, "Expected `labels` of shape"),
         (UNIT, LABELS, {"epsilon": -0.1}, r"Expected `epsilon` of at least 0, got \[-0.1\]"),
         (UNIT, LABELS, {"delta": torch.tensor([0.0, -1.0])}, "Expected `delta` of at least 0"),
         (UNIT, LABELS, {"sigma": 1.5}, r"Expected `sigma` in \[0, 1\], got \[1.5\]"),
-        (UNIT, LABELS, {"lipschitz": math.nan}, "Expected `lipschitz` of at least 0"),
+        (UNIT, LABELS, {"lipschitz": math.nan}, "Expected a finite `lipschitz`, got nan"),
     ],
 )
 def test_rejects_bad_input(features, labels, changed, message) -> None:

@@ -244,7 +244,7 @@ def test_rejects_settings() -> None:
         OrthogonalSSL(64, 64, 4, "sine")
     with pytest.raises(ValueError, match=r"Expected `lr` > 0, got 0\.0"):
         OrthogonalSSL(64, 64, 4, lr=0.0)
-    with pytest.raises(ValueError, match=r"Expected `max_norm` > 0, got -1\.0"):
+    with pytest.raises(ValueError, match=r"Expected `max_norm` in \(0, inf\], got -1\.0"):
         OrthogonalSSL(64, 64, 4, max_norm=-1.0)
 
 

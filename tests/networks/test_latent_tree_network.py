@@ -89,9 +89,9 @@ def test_trains_with_every_pairwise_loss(loss):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 0}, r"Expected `depth` >= 1, got 0"),
-        ({"num_children": 1}, r"Expected `num_children` >= 2, got 1"),
-        ({"group_size": 0}, r"Expected `group_size` >= 1, got 0"),
+        ({"depth": 0}, "Expected `depth` of at least 1, got 0"),
+        ({"num_children": 1}, "Expected `num_children` of at least 2, got 1"),
+        ({"group_size": 0}, "Expected `group_size` of at least 1, got 0"),
         ({"activation": "sine"}, r"Expected `activation` to be one of"),
     ],
 )

@@ -45,7 +45,9 @@ def test_rejected_settings():
         ValueError, match=r"Expected `name` to be one of resnet18, .*, got 'resnet'; choose one"
     ):
         ResNet("resnet")
-    with pytest.raises(ValueError, match="Expected `stem` to be cifar or imagenet, got 'small'; choose one"):
+    with pytest.raises(ValueError, match="Expected `stem` to be one of cifar, imagenet, got 'small'"):
         ResNet(stem="small")
-    with pytest.raises(ValueError, match="Expected `in_channels` >= 1, got 0; pass the images' number"):
+    with pytest.raises(
+        ValueError, match="Expected `in_channels` of at least 1, got 0; pass the images' number"
+    ):
         ResNet(in_channels=0)

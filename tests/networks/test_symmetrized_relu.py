@@ -92,5 +92,5 @@ def test_a_dead_neuron_keeps_a_finite_bias():
 
 @pytest.mark.parametrize("name", ["in_features", "num_neurons", "init_std"])
 def test_rejected(name):
-    with pytest.raises(ValueError, match=f"Expected `{name}` > 0, got 0"):
+    with pytest.raises(ValueError, match=f"Expected `{name}` (> 0|of at least 1), got 0"):
         SymmetrizedReLU(**{"in_features": 2, "num_neurons": 2, "init_std": 1.0} | {name: 0})

@@ -77,7 +77,7 @@ def test_rejects_too_few_hidden_features(name: str, widths: tuple[int, int, int]
 
 
 def test_rejects_empty_layers() -> None:
-    with pytest.raises(ValueError, match="`hidden_features` and `out_features` >= 1, got 3, 5 and 0"):
+    with pytest.raises(ValueError, match="Expected `out_features` of at least 1, got 0"):
         TwoLayerNetwork(3, 5, 0)
 
 

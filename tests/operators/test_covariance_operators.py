@@ -349,7 +349,7 @@ def test_rejects_shared_computed_and_unreached_layers():
 
 def test_rejects_vectors_and_ranks_that_do_not_fit():
     operator = covariance_operators(mlp(), draw_views((5,)))["0"]
-    with pytest.raises(ValueError, match=r"Expected a vector of shape \(35,\) or \(35, k\), got \(7, 5\)"):
+    with pytest.raises(ValueError, match=r"Expected `vector` of shape \(35,\) or \(35, k\), got \(7, 5\)"):
         operator @ torch.ones(7, 5, dtype=F64)
-    with pytest.raises(ValueError, match="Expected k between 1 and 35, the largest rank possible, got 36"):
+    with pytest.raises(ValueError, match="Expected `k` between 1 and 35, the largest rank possible, got 36"):
         operator.eigenvalues(36)

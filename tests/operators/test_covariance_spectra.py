@@ -172,7 +172,7 @@ def test_a_gram_matrix_beyond_the_budget_goes_to_lanczos(monkeypatch):
 
 REJECTED = [
     pytest.param({"num_eigenvalues": 13}, r"Expected `num_eigenvalues` between 1 and 12, the largest rank possible at layer '0', got 13; lower it or pass more samples", id="rank"),
-    pytest.param({"num_eigenvalues": 0}, "Expected `num_eigenvalues` between 1 and 12, .* got 0", id="none"),
+    pytest.param({"num_eigenvalues": 0}, "Expected `num_eigenvalues` of at least 1, got 0", id="none"),
     pytest.param({"layers": "2", "views": draw_views((5,), num_samples=40), "num_eigenvalues": 22}, "between 1 and 21, the largest rank possible at layer '2', got 22", id="weights"),
     pytest.param({"views": draw_views((5,), num_samples=1)}, "Expected at least 2 samples for a covariance, got 1; pass a larger batch", id="one-sample"),
     pytest.param({"views": torch.zeros(4, 5)}, r"Expected `views` of shape \(N, A, \*input\), got \(4, 5\)", id="views"),

@@ -152,7 +152,8 @@ def test_samples_that_are_equal():
 def test_rejects_inputs_that_are_no_samples():
     model = biased_mlp()
     with pytest.raises(
-        TypeError, match="Expected a tensor or a dictionary of tensors as input, got list; pass `read_batch=`"
+        TypeError,
+        match="Expected `inputs` or `views` to be a tensor or a dictionary of tensors, got list; pass `read_batch=`",
     ):
         trace_network(model, [1, 2])
     with pytest.raises(
