@@ -53,7 +53,5 @@ def test_rejects():
     with pytest.raises(ValueError, match="Expected `num_samples` of at least 1, got 0"):
         HalfMoonsDataModule(num_samples=0)
     for name in ("noise", "view_noise"):
-        with pytest.raises(
-            ValueError, match=rf"Expected `{name}` >= 0, got -0\.1; 0 switches it off"
-        ):
+        with pytest.raises(ValueError, match=rf"Expected `{name}` >= 0, got -0\.1; 0 switches it off"):
             HalfMoonsDataModule(**{name: -0.1})

@@ -35,5 +35,7 @@ def test_rows_are_those_of_single_probes():
 
 @pytest.mark.parametrize("counts", [[0], [20, 81]])
 def test_counts_beyond_the_samples(counts):
-    with pytest.raises(ValueError, match=r"Expected `counts` of at (least 1|most 80), got .*; pass as many samples"):
+    with pytest.raises(
+        ValueError, match=r"Expected `counts` of at (least 1|most 80), got .*; pass as many samples"
+    ):
         label_curve(samples(80, 0), samples(5, 1), counts)
