@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_integer, check_names, check_number, check_positive
+from lightning_ssl_theory.checks import InputError, check_integer, check_names, check_number, check_positive
 from lightning_ssl_theory.networks.symmetrized_relu import next_biases
 from lightning_ssl_theory.operators import find_module
 
@@ -32,7 +32,7 @@ class BiasSchedule(Callback):
         growth: g; the theory's is the learning rate over the number of atoms.
 
     Raises:
-        ValueError: If a number is out of its range.
+        InputError: If a number is out of its range.
 
     References: Z. Wen, Y. Li, "Toward Understanding the Feature Learning Process of Self-supervised Contrastive
     Learning", 2021, section 2.2.
@@ -52,7 +52,7 @@ class BiasSchedule(Callback):
         check_positive(cap, "cap")
         check_number(initial, "initial")
         if not 0 < initial <= cap:
-            raise ValueError(f"Expected `initial` in (0, cap = {cap}], got {initial}; pass a smaller one.")
+            raise InputError(f"Expected `initial` in (0, cap = {cap}], got {initial}; pass a smaller one.")
         check_number(growth, "growth", "[0, inf)", advice="0 lets biases grow with their neurons only")
         self._layers, self._start_step = tuple(layers), start_step
         self._initial, self._cap, self._growth = initial, cap, growth
@@ -137,12 +137,12 @@ def _check_layer(layer: Any, name: str) -> None:
     weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
     shapes = [tuple(part.shape) if isinstance(part, Tensor) else None for part in (weight, bias)]
     if shapes[0] is None or len(shapes[0]) != 2 or shapes[1] != shapes[0][:1]:
-        raise ValueError(
+        raise InputError(
             f"Expected the layer {name!r} to have a weight (m, d1) and a bias (m,), got {shapes[0]} and "
             f"{shapes[1]}; name a layer such as SymmetrizedReLU."
         )
     if bias is not None and bias.requires_grad:
-        raise ValueError(
+        raise InputError(
             f"Expected the bias of the layer {name!r} to be left alone by the optimiser, got a trainable one; "
             "make it a buffer, or set its requires_grad to False."
         )

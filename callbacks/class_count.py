@@ -3,6 +3,7 @@
 import torch
 from lightning.pytorch import Trainer
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import all_sum
 
 
@@ -17,11 +18,11 @@ def class_count(trainer: Trainer, name: str) -> int:
         C.
 
     Raises:
-        ValueError: If there is no datamodule that says it.
+        InputError: If there is no datamodule that says it.
     """
     found = getattr(getattr(trainer, "datamodule", None), "num_classes", None)
     if found is None:
-        raise ValueError(
+        raise InputError(
             f"Expected `num_classes` for {name}, found neither the argument nor a datamodule with it; "
             f"pass {name}(num_classes=...)."
         )
@@ -35,10 +36,10 @@ def check_any_label(num_known: int) -> None:
         num_known: How many labels this rank has seen that are not -1.
 
     Raises:
-        ValueError: If there is none on any rank.
+        InputError: If there is none on any rank.
     """
     if not int(all_sum(torch.tensor(num_known))):
-        raise ValueError(
+        raise InputError(
             "Expected labels in the batches of a look, found none but -1; look at a labelled split, "
             "or find the labels by `read_batch=`."
         )

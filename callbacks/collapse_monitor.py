@@ -55,7 +55,7 @@ class CollapseMonitor(Diagnostic):
         return {"layers": self._layers.names} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown."""
+        """Raise InputError if a layer is unknown."""
         self._layers.check(pl_module)
 
     def layers_of(self, pl_module: LightningModule) -> Collection[str]:

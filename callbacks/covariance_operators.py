@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchvision.utils import make_grid
 
-from lightning_ssl_theory.checks import check_callable, check_flag, check_integer, check_word
+from lightning_ssl_theory.checks import InputError, check_callable, check_flag, check_integer, check_word
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum
 from lightning_ssl_theory.operators import (
@@ -124,10 +124,10 @@ class CovarianceOperators(Diagnostic):
         return {"layers": repr(self._layers)} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown or there is none."""
+        """Raise InputError if a layer is unknown or there is none."""
         is_matrix = [is_lazy(value) or value.ndim > 1 for value in pl_module.parameters()]
         if not resolve_layers(pl_module, self._layers) or (self._layers is None and not any(is_matrix)):
-            raise ValueError(
+            raise InputError(
                 f"Expected a layer with a weight matrix in {type(pl_module).__name__}, found none; "
                 "leave CovarianceOperators out."
             )
@@ -156,7 +156,7 @@ class CovarianceOperators(Diagnostic):
         shapes = [tuple(tuple(part.shape[1:]) for part in tensors_of(view)) for view in views]
         alike = [view for view, shape in zip(views, shapes, strict=True) if shape == shapes[0]]
         if len(alike) < 2:
-            raise ValueError(
+            raise InputError(
                 f"Expected two views of the first one's shape for a covariance, got {sorted(set(shapes))}; "
                 "choose them by `read_batch=`."
             )
@@ -166,7 +166,7 @@ class CovarianceOperators(Diagnostic):
             )
         self._views = stacked(alike)
         if not all(part.isfinite().all() for part in tensors_of(self._views)):
-            raise ValueError(
+            raise InputError(
                 "Expected finite images in the batch, found NaN or infinity; check the data, or what `read_batch=` "
                 "gives."
             )

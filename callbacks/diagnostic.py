@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_ssl_theory.checks import (
+    InputError,
     check_callable,
     check_flag,
     check_instance,
@@ -88,7 +89,7 @@ class Diagnostic(Callback):
         self._cadence = Cadence(every_n_steps, every_n_epochs)
         self._num_samples, self._strict = num_samples, strict
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
-            raise ValueError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
+            raise InputError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
         self._read_batch, self._val_loader, self._name = read_batch, val_loader, name
         self.values: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
@@ -359,7 +360,7 @@ class Diagnostic(Callback):
         self._is_open, self._is_measured = False, True
         with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
             if self._failure is not None:
-                raise ValueError(self._failure)
+                raise InputError(self._failure)
             self._found = self.measure(trainer, pl_module)
         self.close()
 
@@ -390,7 +391,7 @@ class Diagnostic(Callback):
 
     def _report(self, failure: str) -> None:
         if self._strict:
-            raise ValueError(failure)
+            raise InputError(failure)
         self._warn(f"{type(self).__name__} left out a look. {failure}")
 
     def _warn(self, message: str) -> None:

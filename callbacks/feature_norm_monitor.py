@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.data.batch import read_images
 from lightning_ssl_theory.metrics import ActivationSparsity, FeatureNorms
 from lightning_ssl_theory.metrics.feature_norms import dictionary_coverage, feature_norms
@@ -71,11 +72,11 @@ class FeatureNormMonitor(Diagnostic):
         return {"layers": self._layers.names} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown or the dictionary does not fit a weight."""
+        """Raise InputError if a layer is unknown or the dictionary does not fit a weight."""
         self._layers.check(pl_module)
         weights = self._weights(pl_module)
         if self._dictionary is not None and not weights:
-            raise ValueError(
+            raise InputError(
                 "Expected a layer with a weight matrix for `dictionary`, found none among "
                 f"{', '.join(map(repr, self._layers.names))}; name the layer whose weights it describes."
             )

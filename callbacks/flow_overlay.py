@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.data.batch import read_views
 from lightning_ssl_theory.flows import (
     canonical_flow,
@@ -42,13 +43,12 @@ class FlowOverlay:
         contrastive: Whether the loss has negatives.
 
     Raises:
-        TypeError: If the format of the batch is unknown.
-        ValueError: If the flow is unknown, or the batch gives no C.
+        InputError: If the format of the batch is unknown, or if the flow is unknown, or the batch gives no C.
     """
 
     def __init__(self, reference: Any, flow: str, *, contrastive: bool) -> None:
         if flow not in FLOWS:
-            raise ValueError(f"Expected `flow` to be one of {', '.join(FLOWS)}, got {flow!r}; choose one.")
+            raise InputError(f"Expected `flow` to be one of {', '.join(FLOWS)}, got {flow!r}; choose one.")
         x, positives = (view.detach().cpu() for view in read_views(reference)[:2])
         self._flow, self._loss = FLOWS[flow], TraceLoss(contrastive)
         self._basis = eigenbasis(trace_matrix(x, positives, x.roll(-1, 0) if contrastive else None))
@@ -82,7 +82,7 @@ class FlowOverlay:
             The comparison.
 
         Raises:
-            ValueError: If the product does not fit the reference set, or its spectral norm exceeds 1 at the start.
+            InputError: If the product does not fit the reference set, or its spectral norm exceeds 1 at the start.
         """
         if self._outputs is None:
             # in the dtype of the weights: orthonormal up to its rounding is orthonormal to the flow
@@ -114,14 +114,14 @@ def check_plain_descent(trainer: Trainer) -> None:
         trainer: With its optimizers.
 
     Raises:
-        ValueError: If there is not one optimizer with one learning rate, or it has momentum, weight decay or adapts.
+        InputError: If there is not one optimizer with one learning rate, or it has momentum, weight decay or adapts.
     """
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     extras = sorted({key for group in groups for key in _EXTRAS if group.get(key)})
     rates = {group["lr"] for group in groups}
     if len(trainer.optimizers) != 1 or extras or len(rates) != 1:
         names = ", ".join(type(optimizer).__name__ for optimizer in trainer.optimizers)
-        raise ValueError(
+        raise InputError(
             "Expected plain gradient descent with one learning rate, whose time a flow shares, got "
             f"{names or 'no optimizer'}{' with ' + ', '.join(extras) if extras else ''}"
             f"{f' and {len(rates)} learning rates' if len(rates) > 1 else ''}; leave `reference` out."

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_instance
+from lightning_ssl_theory.checks import InputError, check_instance
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
@@ -110,7 +110,7 @@ class LatentTreeMonitor(Diagnostic):
         self._lucky = dict(state_dict["lucky"])
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if there is no such network."""
+        """Raise InputError if there is no such network."""
         self._tree(pl_module)
 
     def layers_of(self, pl_module: LightningModule) -> Collection[str]:
@@ -145,7 +145,7 @@ class LatentTreeMonitor(Diagnostic):
         latents = read_latents(batch)[rows]
         sizes = [layer.groups for layer in reversed(layers.values())]
         if latents.shape[1] != sum(sizes):
-            raise ValueError(
+            raise InputError(
                 f"Expected {sum(sizes)} latents for the groups of {self._network!r}, got {latents.shape[1]}; "
                 "give the network and the data the same depth and number of children."
             )
@@ -244,7 +244,7 @@ class LatentTreeMonitor(Diagnostic):
     def _tree(self, pl_module: LightningModule) -> LatentTreeNetwork:
         network = find_module(pl_module, self._network)
         if not isinstance(network, LatentTreeNetwork):
-            raise ValueError(
+            raise InputError(
                 f"Expected a LatentTreeNetwork at {self._network!r}, got {type(network).__name__}; "
                 "pass LatentTreeMonitor(network=...)."
             )

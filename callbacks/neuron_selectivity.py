@@ -90,7 +90,7 @@ class NeuronSelectivity(Diagnostic):
         return {"layers": self._layers.names} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer or the number of classes is unknown."""
+        """Raise InputError if a layer or the number of classes is unknown."""
         self._layers.check(pl_module)
         self._num_classes = self._num_given_classes or class_count(trainer, "NeuronSelectivity")
         self._metric(num_features=1)  # checks the number of classes

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_ssl_theory.checks import check_flag
+from lightning_ssl_theory.checks import InputError, check_flag
 from lightning_ssl_theory.flows.reduced_flows import check_flow
 from lightning_ssl_theory.manifolds import orthogonality_drift
 from lightning_ssl_theory.tracing import find_module
@@ -38,8 +38,7 @@ class OrthogonalityMonitor(Diagnostic):
         **kwargs: See `Diagnostic`.
 
     Raises:
-        TypeError: If the format of the reference batch is unknown.
-        ValueError: If the flow is unknown, there is no C, or there are not two layers for it.
+        InputError: If the format of the reference batch or the flow is unknown, or there are not two layers for it.
 
     References: P. Esser, S. Mukherjee, D. Ghoshdastidar, "Representation learning dynamics of self-supervised
     models", 2023.
@@ -67,7 +66,7 @@ class OrthogonalityMonitor(Diagnostic):
         self._output = TappedLayers([OUTPUT])
         self._flow = flow if self._overlay else None
         if self._overlay and len(self._names) != 2:
-            raise ValueError(
+            raise InputError(
                 f"Expected two `layers` beside a `reference`, W_1 and W_2, got {len(self._names)}; "
                 "name both layers of the network."
             )
@@ -77,12 +76,12 @@ class OrthogonalityMonitor(Diagnostic):
         return {"layers": self._names, "flow": self._flow} | super().identity()
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError if a layer is unknown or has no weight matrix, or the layers do not fit the reference."""
+        """Raise InputError if a layer is unknown or has no weight matrix, or the layers do not fit the reference."""
         weights = [self._weight(pl_module, name) for name in self._names]
         if self._overlay:
             first, second = (tuple(weight.shape) for weight in weights)
             if first[1] != self._overlay.num_features or second[1] != first[0]:
-                raise ValueError(
+                raise InputError(
                     f"Expected weights (H, {self._overlay.num_features}) and (Z, H) for the reference set, got "
                     f"{first} and {second}; name the layers in the order in which data pass them."
                 )
@@ -123,7 +122,7 @@ class OrthogonalityMonitor(Diagnostic):
         weights = {name: self._weight(pl_module, name) for name in self._names}
         for name, weight in weights.items():
             if not weight.isfinite().all():
-                raise ValueError(
+                raise InputError(
                     f"Expected a finite weight in layer {name!r}, found NaN or infinity; lower the learning rate."
                 )
         drift = {f"{name}/drift": orthogonality_drift(weight) for name, weight in weights.items()}
@@ -157,7 +156,7 @@ class OrthogonalityMonitor(Diagnostic):
         layer = find_module(pl_module, name)
         weight = weight_of(pl_module, layer)
         if weight is None or weight.ndim < 2:
-            raise ValueError(
+            raise InputError(
                 f"Expected layer {name!r} with a weight matrix, got {type(layer).__name__}; "
                 "name a linear or convolutional layer."
             )

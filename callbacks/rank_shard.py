@@ -15,6 +15,7 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import all_gather_rows, rank, world_size
 
 from .chosen_rows import rank_share, spread
@@ -36,7 +37,7 @@ def rank_batches(loader: Any, num_samples: int | None) -> Iterable[Any]:
         The batches.
 
     Raises:
-        ValueError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
+        InputError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
     """
     dataset = getattr(loader, "dataset", None)
     if loader is None or (
@@ -84,10 +85,10 @@ def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader
         The loader: sample i of rank r is sample i W + r of all.
 
     Raises:
-        ValueError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
+        InputError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
     """
     if loader is None:
-        raise ValueError("Expected a loader of labelled images for the probe, found none; pass a DataLoader.")
+        raise InputError("Expected a loader of labelled images for the probe, found none; pass a DataLoader.")
     everything = _sampled(loader)
     indices = [everything[position] for position in spread(num_samples, len(everything))][
         rank() :: world_size()
@@ -109,7 +110,7 @@ def _sampled(loader: DataLoader) -> Sequence[int]:
     is_whole = isinstance(sampler, SequentialSampler | RandomSampler | DistributedSampler)
     # Lightning puts a DistributedSampler around a sampler of the user's own.
     if not is_whole or len(getattr(sampler, "dataset", dataset)) != len(dataset):
-        raise ValueError(
+        raise InputError(
             f"Expected a loader of all or a subset of its dataset for the probe, found {type(sampler).__name__}; "
             "wrap the dataset in torch.utils.data.Subset."
         )

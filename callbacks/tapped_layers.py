@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_callable
+from lightning_ssl_theory.checks import InputError, check_callable
 from lightning_ssl_theory.distributed import from_first_rank
 from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_state
 from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
@@ -65,7 +65,7 @@ class TappedLayers:
         self.left_out: dict[str, str] = {}
 
     def check(self, pl_module: LightningModule) -> None:
-        """Raise ValueError with near names if a layer is unknown."""
+        """Raise InputError with near names if a layer is unknown."""
         for name in self.names:
             if name != OUTPUT:
                 find_module(pl_module, name)
@@ -89,7 +89,7 @@ class TappedLayers:
             For each layer that is not left out (N, D), float32.
 
         Raises:
-            ValueError: If no layer can be read, or a feature is not finite.
+            InputError: If no layer can be read, or a feature is not finite.
         """
         if self._reader is None:
             self._reader = FeatureReader(
@@ -102,11 +102,11 @@ class TappedLayers:
             )
             self.left_out = {name or OUTPUT: str(error) for name, error in self._reader.left_out.items()}
             if len(self.left_out) == len(self.names):
-                raise ValueError(next(iter(self.left_out.values())))
+                raise InputError(next(iter(self.left_out.values())))
         found = {name or OUTPUT: features for name, features in self._reader(images).items()}
         for name, features in found.items():
             if not features.isfinite().all():
-                raise ValueError(
+                raise InputError(
                     f"Expected finite features at layer {name!r}, found NaN or infinity; "
                     "lower the learning rate or check the images."
                 )

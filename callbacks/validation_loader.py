@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 
+from lightning_ssl_theory.checks import InputError
+
 
 class ValidationLoader(NamedTuple):
     """One of the loaders that validation runs over."""
@@ -36,7 +38,7 @@ def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoade
         The loader, `None` where there is none.
 
     Raises:
-        ValueError: If no loader has the index or name.
+        InputError: If no loader has the index or name.
     """
     loop = trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
     combined = loop._combined_loader  # the public trainer.val_dataloaders is fit's during a later validate
@@ -47,7 +49,7 @@ def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoade
     names: list[Any] = list(combined.iterables) if is_named else list(range(len(loaders)))
     index = names.index(which) if which in names else which
     if not isinstance(index, int) or not 0 <= index < len(loaders):
-        raise ValueError(
+        raise InputError(
             f"Expected `val_loader` to be the {'name or ' if is_named else ''}index of a validation loader, of "
             f"{', '.join(map(repr, names))}, got {which!r}; choose one of them."
         )

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
+from lightning_ssl_theory.checks import InputError
+
 AllSum = Callable[[Tensor], Tensor]
 AllGatherRows = Callable[[Tensor], Tensor]
 """Sums a tensor over the ranks: `identity`, `all_sum` or `all_sum_with_grad`."""
@@ -117,15 +119,15 @@ def row_places(tensor: Tensor) -> RowPlaces:
         The places, for as many exchanges of rows as there are.
 
     Raises:
-        ValueError: If the tensor has no rows to stack or the row size differs between ranks.
+        InputError: If the tensor has no rows to stack or the row size differs between ranks.
     """
     if tensor.ndim == 0:
-        raise ValueError("Expected `tensor` with at least one dimension, got a scalar; pass rows to gather.")
+        raise InputError("Expected `tensor` with at least one dimension, got a scalar; pass rows to gather.")
     if not is_distributed():
         return RowPlaces(0, (len(tensor),))
     row_counts, row_sizes = _every_rank([len(tensor), tensor.shape[1:].numel()])
     if len(set(row_sizes)) > 1:
-        raise ValueError(
+        raise InputError(
             f"Expected rows of one size on every rank, got {row_sizes} numbers a row; pass equal shapes."
         )
     return RowPlaces(sum(row_counts[: rank()]), tuple(row_counts))
@@ -213,7 +215,7 @@ def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[Non
         describe: Makes the sentence of a rank's exception.
 
     Raises:
-        ValueError: With the sentence of the first rank that failed.
+        InputError: With the sentence of the first rank that failed.
     """
     error: Exception | None = None
     _watched.append(True)
@@ -234,7 +236,7 @@ def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[Non
     message = first_message(None if error is None else describe(error))
     try:
         if message is not None:
-            raise ValueError(message) from error
+            raise InputError(message) from error
     finally:
         del error  # it holds this frame, which would hold it, and all that is alive where it was raised
 

@@ -1,16 +1,29 @@
 """Every sentence of the checks, and what passes them."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from lightning_ssl_theory.checks import (
+    InputError,
+    check_callable,
+    check_device,
+    check_dtype,
     check_finite,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_names,
+    check_number,
     check_positive,
+    check_sequence,
     check_shape,
     check_targets,
+    check_tree,
     check_two_classes,
+    check_word,
 )
 
 
@@ -110,3 +123,64 @@ def test_missing_outside_and_one_class_are_rejected() -> None:
         check_targets(torch.tensor([-1, 3]), 2, 3)
     with pytest.raises(ValueError, match="at least two classes, got only class 2; pass more samples"):
         check_two_classes(torch.tensor([0.0, 0.0, 4.0]))
+
+
+REFUSED = [
+    (lambda: check_shape(torch.zeros(2, 2, dtype=torch.complex64), "x", "N D"), "`x` of real numbers, got"),
+    (
+        lambda: check_shape(torch.zeros(0, 2), "x", "N+ D"),
+        r"`x` of shape \(N, D\) with N >= 1, got \(0, 2\); pass",
+    ),
+    (
+        lambda: check_shape(torch.zeros(2, 3, 4), "x", "* 4 D"),
+        r"`x` of shape \(\*, 4, D\), got \(2, 3, 4\); transpose",
+    ),
+    (lambda: check_integer(1.5, "n"), "Expected `n` to be an integer, got 1.5; pass a whole number"),
+    (lambda: check_integer(True, "n"), "Expected `n` to be an integer, got True"),
+    (lambda: check_integer(0, "n", advice="try 3"), "Expected `n` of at least 1, got 0; try 3."),
+    (lambda: check_integer(10**30, "n"), "Expected `n` of at most 9223372036854775807, got 10"),
+    (lambda: check_number(float("nan"), "p", "[0, 1]"), r"Expected `p` in \[0, 1\], got nan"),
+    (lambda: check_number(1.0, "p", "[0, 1)"), r"Expected `p` in \[0, 1\), got 1.0"),
+    (lambda: check_number(float("inf"), "p"), "Expected a finite `p`, got inf"),
+    (lambda: check_number(-1, "p", "[0, inf)"), "Expected `p` >= 0, got -1"),
+    (lambda: check_number(1j, "p"), "Expected `p` to be a number, got 1j"),
+    (lambda: check_flag(1, "f"), "Expected `f` to be True or False, got 1; choose one"),
+    (
+        lambda: check_word("Gram", "w", Literal["gram", "lanczos"]),
+        "`w` to be one of gram, lanczos, got 'Gram'",
+    ),
+    (lambda: check_callable("relu", "f"), "Expected `f` to be a function, got 'relu'; pass a callable"),
+    (
+        lambda: check_instance(Tensor, "t", Tensor),
+        "Expected `t` to be of type Tensor, got the class Tensor; build",
+    ),
+    (
+        lambda: check_dtype(torch.zeros(1), "t", torch.bool),
+        "Expected `t` of torch.bool, got torch.float32; convert",
+    ),
+    (lambda: check_device("moon", "d"), "Expected `d` to be a device, got 'moon'; pass \"cpu\""),
+    (lambda: check_sequence("conv1", "l"), "Expected `l` to be a list, got 'conv1'; put it into brackets"),
+    (lambda: check_sequence([], "l"), "Expected `l` of at least 1 elements, got 0; pass more"),
+    (lambda: check_names([""], "l"), "Expected `l` to be a list of names, got '' in it; use text"),
+    (
+        lambda: check_tree(60, 2),
+        "Expected `depth` of at most 24, got 60; it is the number of levels below the root",
+    ),
+    (lambda: check_tree(1, 1), "Expected `num_children` of at least 2, got 1; pass 2 for a binary tree"),
+]
+
+
+@pytest.mark.parametrize(("check", "sentence"), REFUSED)
+def test_everything_else_is_refused_as_one_class_of_error(check: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as error:
+        check()
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value, TypeError)
+
+
+def test_none_passes_where_it_may() -> None:
+    check_integer(None, "n", or_none=True)
+    check_number(None, "p", or_none=True)
+    check_callable(None, "f", or_none=True)
+    check_instance(None, "t", Tensor, or_none=True)
+    check_tree(24, 2)

@@ -144,7 +144,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _is_own(error: BaseException) -> bool:
     frames = list(walk_tb(error.__traceback__))
     raised_in = Path(frames[-1][0].f_code.co_filename).resolve() if frames else Path()
-    is_input = isinstance(error, ValueError | TypeError | OSError)
+    is_input = isinstance(error, ValueError | OSError)  # an InputError is a ValueError
     return is_input and any(folder in raised_in.parents for folder in _OWN_FOLDERS)
 
 

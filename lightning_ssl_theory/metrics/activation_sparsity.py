@@ -58,7 +58,7 @@ def activation_sparsity(features: Tensor) -> ActivationSparsityValues:
         >>> values.firing_rates.tolist(), values.hoyer_values.tolist()
         ([1.0, 0.25], [0.0, 1.0])
     """
-    check_shape(features, "features", "N+ D")
+    check_shape(features, "features", "N+ D+")
     return _compute(_update(features))
 
 

@@ -36,7 +36,7 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
         >>> float(alignment(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]])))
         2.0
     """
-    check_shape(z1, "z1", "N+ D")
+    check_shape(z1, "z1", "N+ D+")
     return _compute(_update(z1, z2))
 
 

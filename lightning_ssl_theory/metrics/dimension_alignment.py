@@ -31,7 +31,7 @@ def dimension_alignment(features: Tensor) -> Tensor:
         >>> dimension_alignment(torch.tensor([[1.0, -2.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 7.0]])).item() < 0.34
         True
     """
-    check_shape(features, "features", "N+ D")
+    check_shape(features, "features", "N+ D+")
     check_finite(features, "features")
     exact = to_float64(features)
     # What is left of a constant is what the mean is off by: at most N eps of it.

@@ -89,7 +89,7 @@ def feature_effective_rank(features: Tensor) -> EffectiveRankValues:
         >>> round(float(values.effective_rank), 4), round(float(values.rankme), 4)
         (2.0, 2.0)
     """
-    check_shape(features, "features", "N+ D")
+    check_shape(features, "features", "N+ D+")
     check_finite(features, "features")
     return _compute(_rows(to_float64(features)))
 

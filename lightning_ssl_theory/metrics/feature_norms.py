@@ -80,7 +80,7 @@ def feature_norms(features: Tensor, dictionary: Tensor | None = None) -> Feature
         >>> float(norms.sparse_norm), float(norms.dense_norm), float(norms.sparse_share)
         (9.0, 16.0, 0.36)
     """
-    check_shape(features, "features", "N+ D")
+    check_shape(features, "features", "N+ D+")
     if dictionary is not None:
         check_dictionary(dictionary)
     return _compute(_update(features, dictionary), has_dictionary=dictionary is not None)

@@ -63,6 +63,7 @@ def rank_one(first: Tensor, second: Tensor, latents: Tensor) -> RankOneValues:
         >>> [round(float(value), 6) for value in found]
         [1.0, 1.0, 1.0]
     """
+    check_shape(first, "first", "N+ M+ *")
     return _compute(_update(first, second, latents))
 
 

@@ -147,7 +147,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def _update(features: Tensor, targets: Tensor, num_classes: int) -> _Sums:
-    check_shape(features, "features", "N D")
+    check_shape(features, "features", "N D+")
     check_integer(num_classes, "num_classes")
     check_targets(targets, len(features), num_classes)
     check_finite(features, "features")

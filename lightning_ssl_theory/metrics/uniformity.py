@@ -37,7 +37,7 @@ def uniformity(features: Tensor) -> Tensor:
         >>> round(float(uniformity(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))), 6)
         -4.0
     """
-    check_shape(features, "features", "N+ D")
+    check_shape(features, "features", "N+ D+")
     return _compute(_update(features))
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, exact_names
 
 V = TypeVar("V")
@@ -29,7 +30,7 @@ class CoveredLayers(dict[str, V]):
         self.left_out = dict(left_out)
 
 
-class NotFiniteGradientsError(ValueError):
+class NotFiniteGradientsError(InputError):
     """A gradient of the output at a layer is not finite.
 
     Args:

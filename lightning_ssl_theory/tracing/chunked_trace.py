@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen_call, network_state
 from lightning_ssl_theory.tracing.inputs import (
@@ -59,7 +60,7 @@ class ChunkedTrace:
         left_out: Why other layers cannot be looked at, by path; the same paths on every rank.
 
     Raises:
-        ValueError: If the budget does not hold one sample, an output is not finite, chunks do not give what one pass
+        InputError: If the budget does not hold one sample, an output is not finite, chunks do not give what one pass
             does, or as `rehearse` says.
     """
 
@@ -88,7 +89,7 @@ class ChunkedTrace:
         self._statistics: BatchStatistics = {}
         needed = self._bytes_of_a_sample(num_columns)
         if needed > memory_budget:
-            raise ValueError(
+            raise InputError(
                 f"Expected a `memory_budget` that holds one sample, {needed} bytes here, got {memory_budget}; "
                 "raise it, or lower `num_probes`."
             )
@@ -158,7 +159,7 @@ def _together(device: torch.device, all_sum: AllSum) -> Iterator[None]:
         all_sum(torch.ones((), dtype=torch.int64, device=device))
         raise
     if all_sum(torch.zeros((), dtype=torch.int64, device=device)):
-        raise ValueError(
+        raise InputError(
             "Expected a look that every rank can take, another rank could not; its own sentence says why."
         )
 
@@ -179,7 +180,7 @@ def _agreed(rehearsal: Rehearsal, device: torch.device, all_sum: AllSum) -> Rehe
 def _check_same(found: Tensor, expected: Tensor) -> None:
     tolerance = torch.finfo(found.dtype).eps ** 0.5
     if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
-        raise ValueError(
+        raise InputError(
             "Expected a network that gives a sample the same output in a part of the batch as in the whole, it "
             "draws at random or mixes samples; raise `memory_budget` so that one part holds the batch."
         )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype, in_precision, map_inputs
 from lightning_ssl_theory.tracing.layer_kinds import takes_batch_statistics
@@ -34,12 +35,12 @@ def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
         The tensors by their names, each once. Those of that dtype share their memory with the network's.
 
     Raises:
-        ValueError: If a parameter is sharded over ranks or not initialised yet.
+        InputError: If a parameter is sharded over ranks or not initialised yet.
     """
     check_whole(model)
     for name, parameter in model.named_parameters():
         if nn.parameter.is_lazy(parameter):
-            raise ValueError(
+            raise InputError(
                 f"Expected initialised parameters, found the lazy {name!r}; "
                 "run a batch through the network in `configure_model`."
             )
@@ -51,15 +52,15 @@ def network_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def check_whole(model: nn.Module) -> None:
-    """Raise ValueError unless every rank holds every parameter whole, of Python modules."""
+    """Raise InputError unless every rank holds every parameter whole, of Python modules."""
     name = _sharded(model)
     if name is not None:
-        raise ValueError(
+        raise InputError(
             f"Expected parameters that every rank holds whole, found a part of {name!r}; "
             'use a strategy that does not shard parameters, such as strategy="ddp".'
         )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise ValueError(
+        raise InputError(
             "Expected a network of Python modules, found a TorchScript one; pass the module it was made from."
         )
 
@@ -252,7 +253,7 @@ def _hold(
     def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
         key = (name, next(calls))
         if is_again and (name, 1) in statistics:
-            raise ValueError(
+            raise InputError(
                 f"Expected the checkpointed layer {name!r} to run once in a pass, it ran several times; "
                 "put it into evaluation mode, or do not checkpoint it."
             )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError
+
 Inputs = Tensor | Mapping[str, Any]
 """A tensor whose rows are samples, or a dictionary of them, such as token ids and an attention mask."""
 
@@ -25,13 +27,13 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
         Them, at least one.
 
     Raises:
-        TypeError: If there is none.
+        InputError: If there is none.
     """
     found = [inputs] if isinstance(inputs, Tensor) else []
     if isinstance(inputs, Mapping):
         found = [value for value in inputs.values() if isinstance(value, Tensor)]
     if not found:
-        raise TypeError(
+        raise InputError(
             f"Expected `inputs` or `views` to be a tensor or a dictionary of tensors, got {type(inputs).__name__}; "
             "pass `read_batch=` that makes one of the batch."
         )
@@ -45,11 +47,11 @@ def num_rows(inputs: Inputs) -> int:
         S.
 
     Raises:
-        ValueError: If the tensors differ in it.
+        InputError: If the tensors differ in it.
     """
     sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_of(inputs)}
     if len(sizes) > 1:
-        raise ValueError(
+        raise InputError(
             f"Expected inputs with one row a sample, got {sorted(sizes)} rows; row i of every tensor is sample i."
         )
     return sizes.pop()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.tracing.frozen_call import frozen, network_state, own_copies, ready
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype
 from lightning_ssl_theory.tracing.layer_names import find_module
@@ -50,8 +51,8 @@ def layer_features(
         For each layer (N, D): features averaged over positions.
 
     Raises:
-        ValueError: If a layer is not reached, runs more than once, or its axis of features is not known.
-        TypeError: If a layer puts out something else than one tensor.
+        InputError: If a layer is not reached, runs more than once, or puts out something else than one tensor with
+            an axis of features that can be told.
     """
     reader = FeatureReader(model, inputs, layers, output=output, state=state, pool=pool)
     for name in reader.left_out:
@@ -186,7 +187,7 @@ class FeatureReader:
         if self._pool is not None and outputs.ndim > 2:
             outputs = self._pool(outputs)
             if outputs.ndim != 2:
-                raise ValueError(
+                raise InputError(
                     f"Expected `pool` to make (N, D) of layer {name!r}, got {tuple(outputs.shape)}; "
                     "average over all other dimensions."
                 )
@@ -215,14 +216,14 @@ class _Twice:
 
 def _one_tensor(found: Any, name: str) -> Tensor:
     if found is _Twice:
-        raise ValueError(
+        raise InputError(
             f"Expected layer {name!r} to see one input in a forward pass, it saw two; "
             "leave shared layers out of `layers`."
         )
     if not name:
         return check_is_tensor(found)
     if not isinstance(found, Tensor):
-        raise TypeError(
+        raise InputError(
             f"Expected layer {name!r} to put out one tensor, got {type(found).__name__}; name a layer inside it."
         )
     return found
@@ -249,7 +250,7 @@ def _axes(name: str, first: _Run, second: _Run, row: int, *, has_pool: bool) -> 
     if outputs.ndim > 2:
         found = _feature_axis(outputs, first.passages[name])
         if found is None:
-            raise ValueError(
+            raise InputError(
                 f"Expected to find the axis of layer {name!r} that holds features, {tuple(outputs.shape)} does not "
                 "show it; pass `pool=` that makes (N, D) of it, or name a layer inside it."
             )
@@ -259,7 +260,7 @@ def _axes(name: str, first: _Run, second: _Run, row: int, *, has_pool: bool) -> 
             rows = RowLayout(axis, outputs.shape[axis] // num_rows)
             if is_confined((changed - outputs).detach(), outputs.detach(), rows, row):
                 return _Axes(rows, features)
-    raise ValueError(
+    raise InputError(
         f"Expected layer {name!r} to have entries of one sample each, a change of one sample changes others too; "
         "name a layer whose rows are samples."
     )

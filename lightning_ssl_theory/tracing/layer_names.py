@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from lightning_ssl_theory.checks import check_instance, check_sequence
+from lightning_ssl_theory.checks import InputError, check_instance, check_sequence
 
 LayerChoice = str | type[nn.Module]
 """A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
@@ -42,13 +42,13 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
         The submodule.
 
     Raises:
-        ValueError: If there is none; the sentence lists the nearest names.
+        InputError: If there is none; the sentence lists the nearest names.
     """
     check_instance(model, "model", nn.Module)
     check_instance(name, "name", str)
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        raise ValueError(_unknown(model, name, list(modules)))
+        raise InputError(_unknown(model, name, list(modules)))
     return modules[name]
 
 
@@ -99,7 +99,7 @@ def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice
         The paths, each once, in the order asked for and within it in the order of `model.named_parameters()`.
 
     Raises:
-        ValueError: If a path is unknown or its layer has no weight of its own, or a pattern or type chooses nothing.
+        InputError: If a path is unknown or its layer has no weight of its own, or a pattern or type chooses nothing.
     """
     check_instance(model, "model", nn.Module)
     places = weight_places(model)
@@ -130,8 +130,8 @@ def _check_has_weight(model: nn.Module, name: str) -> None:
         return
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        raise ValueError(_unknown(model, name, [*modules, *places]))
-    raise ValueError(
+        raise InputError(_unknown(model, name, [*modules, *places]))
+    raise InputError(
         f"Expected layer {name!r} to hold its weight as a parameter, found none or a computed one in "
         f"{type(modules[name]).__name__}; name a layer inside it, or leave it out of `layers`."
     )
@@ -155,7 +155,7 @@ def _matching(model: nn.Module, choice: LayerChoice, candidates: list[str]) -> l
         wanted = f"the type {choice.__name__}"
     if not found:
         names = ", ".join(map(repr, candidates[:5])) or "none"
-        raise ValueError(
+        raise InputError(
             f"Expected {wanted} to choose a layer of {type(model).__name__}, it chooses none; "
             f"layers with a weight are, among others, {names}."
         )

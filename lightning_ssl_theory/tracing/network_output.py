@@ -45,18 +45,18 @@ def check_is_tensor(found: Any, name: str = "the network") -> Tensor:
         It.
 
     Raises:
-        TypeError: With the keys or the number of parts, and the argument that chooses one.
+        InputError: With the keys or the number of parts, and the argument that chooses one.
     """
     if isinstance(found, Tensor):
         return found
-    raise TypeError(f"Expected {name} to put out one tensor, got {_parts(found)}; choose one by `output=`.")
+    raise InputError(f"Expected {name} to put out one tensor, got {_parts(found)}; choose one by `output=`.")
 
 
 def _part(found: Any, output: str | int) -> Any:
     try:
         return found[output]
     except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"Expected `output` to be the key or index of what the network puts out, got {output!r} for "
             f"{_parts(found)}; choose one of them, or pass a callable."
         ) from error

@@ -104,7 +104,7 @@ def trace_network(
         The trace. Time and memory of one forward pass with its graph, and of a rehearsal with three samples.
 
     Raises:
-        ValueError: If a layer is unknown or refused, or if the output is not of shape (S, n_L) or without a gradient.
+        InputError: If a layer is unknown or refused, or if the output is not of shape (S, n_L) or without a gradient.
     """
     check_instance(model, "model", nn.Module)
     check_instance(state, "state", Mapping, or_none=True)
@@ -146,6 +146,6 @@ def trace_rehearsed(
 def check_finite_outputs(outputs: Tensor, all_sum: AllSum = identity) -> None:
     """Raise ValueError, on all ranks, if a network's outputs are not finite on one of them."""
     if all_sum((~outputs.isfinite()).any().int()):
-        raise ValueError(
+        raise InputError(
             "Expected finite network outputs, found NaN or infinity; lower the learning rate or check the `views`."
         )

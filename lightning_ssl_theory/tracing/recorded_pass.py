@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.distributed import AllSum, identity
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, frozen, network_state, own_copies, ready
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype
@@ -180,7 +181,7 @@ def check_outputs(outputs: Tensor, rows: int) -> None:
     """Raise unless a network's outputs are of shape (rows, n_L)."""
     outputs = check_is_tensor(outputs)
     if outputs.ndim != 2 or len(outputs) != rows:
-        raise ValueError(
+        raise InputError(
             f"Expected the network's output of shape (N, D), for {rows} inputs ({rows}, D), "
             f"got {tuple(outputs.shape)}; "
             "pass `output=` that flattens or pools."

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.tracing.frozen_call import BatchStatistics, network_state
 from lightning_ssl_theory.tracing.inputs import Inputs, floating_dtype, num_rows
 from lightning_ssl_theory.tracing.layer_names import (
@@ -78,10 +79,10 @@ class Rehearsal(NamedTuple):
 
 
 def check_some(places: Mapping[str, WeightPlace], left_out: Mapping[str, str]) -> None:
-    """Raise ValueError unless a layer is left to look at."""
+    """Raise InputError unless a layer is left to look at."""
     if not places:
         reasons = "; ".join(f"{name!r} {reason}" for name, reason in list(left_out.items())[:3])
-        raise ValueError(
+        raise InputError(
             "Expected the output to depend on a traced layer with a gradient, it does not"
             f"{f' ({reasons})' if reasons else ''}; name other `layers`, or pass `output=` without torch.no_grad."
         )
@@ -111,7 +112,7 @@ def rehearse(
         The layers, and why others are left out. Two forward passes and a backward pass over three rows.
 
     Raises:
-        ValueError: If a layer is unknown, or named by its path and refused; if samples mix or do not differ; or if
+        InputError: If a layer is unknown, or named by its path and refused; if samples mix or do not differ; or if
             the output is not of shape (S, n_L).
     """
     names = resolve_layers(model, layers)
@@ -244,7 +245,7 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
 def _check_rows_apart(before: Tensor, after: Tensor, row: int) -> None:
     is_finite = bool(before.isfinite().all())
     if is_finite and not is_confined((after - before).detach(), before.detach(), RowLayout(), row):
-        raise ValueError(
+        raise InputError(
             "Expected each row of the output to depend on its own sample only, a change of one sample changes "
             "others too; put layers that mix samples into evaluation mode, or pass `output=` that ends before."
         )
@@ -252,7 +253,7 @@ def _check_rows_apart(before: Tensor, after: Tensor, row: int) -> None:
 
 def _check_named(names: set[str], left_out: Mapping[str, str]) -> None:
     for name in sorted(names & set(left_out)):
-        raise ValueError(
+        raise InputError(
             f"Expected a layer that is one linear map of its weight on the way to the output, {name!r} "
             f"{left_out[name]}; leave it out of `layers`."
         )

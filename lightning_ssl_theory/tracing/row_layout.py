@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.tracing.inputs import Inputs, device_of, map_inputs, num_rows, rows_of, tensors_of
 
 
@@ -54,7 +55,7 @@ def with_one_changed(inputs: Inputs) -> tuple[Any, Any, int]:
         At most three rows of the inputs, the same with the last one changed, and the index of that one.
 
     Raises:
-        ValueError: If all rows are equal, and of no floating type.
+        InputError: If all rows are equal, and of no floating type.
     """
     size = num_rows(inputs)
     if size < 2:
@@ -65,7 +66,7 @@ def with_one_changed(inputs: Inputs) -> tuple[Any, Any, int]:
         differs |= (tensor != tensor[:1]).reshape(size, -1).any(1)
     is_floating = any(tensor.is_floating_point() for tensor in (first, *rest))
     if not differs.any() and not is_floating:
-        raise ValueError(
+        raise InputError(
             f"Expected samples that differ, got {size} equal ones; pass views of different samples."
         )
     last = int(differs.nonzero()[-1]) if differs.any() else size - 1
