@@ -98,17 +98,17 @@ class Moments(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._keep(pl_module, batch_idx)
+        self._keep(pl_module, range(batch_idx * BATCH, (batch_idx + 1) * BATCH))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.is_last_batch and not trainer.enable_validation:
-            self._keep(pl_module, batch_idx)
+            self._keep(pl_module, range(NUM_SAMPLES))  # all batches, by the network of now
 
-    def _keep(self, module: LightningModule, batch_idx: int) -> None:
+    def _keep(self, module: LightningModule, samples: range) -> None:
         state = deepcopy(module.state_dict())
-        self.states |= dict.fromkeys(range(batch_idx * BATCH, (batch_idx + 1) * BATCH), state)
+        self.states |= dict.fromkeys(samples, state)
 
 
 class Items(Dataset):
