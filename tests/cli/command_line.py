@@ -25,6 +25,7 @@ WITHOUT_ADVICE = [
         "LightningCLI's args parameter",
         "The number of training batches",
         ".*does not have many workers",
+        r"\w+ never looks",
     )
 ]
 
