@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -50,14 +51,28 @@ def refused(capsys, path, command="fit", **changes) -> str:
     return failure(capsys, command, "--config", changed_config(**changes), "--ckpt_path", str(path), *QUIET)
 
 
-def test_last_goes_on_in_the_folder_of_the_run(run, capsys):
-    main(["fit", "--config", DIGITS, "--trainer.max_epochs", "3", "--name", "run", "--output_dir", str(run.parent),
-          "--ckpt_path", "last", *QUIET])  # fmt: skip
-    assert [path.name for path in run.parent.iterdir()] == ["run"]
-    steps = [int(step) for step, key, _ in logged(run) if key == "orthogonality/network.hidden/drift"]
+def test_last_goes_on_in_the_folder_of_the_run(run):
+    folder = Path("runs/run")
+    shutil.copytree(run, folder)
+    main(
+        [
+            "fit",
+            "--config",
+            DIGITS,
+            "--trainer.max_epochs",
+            "3",
+            "--name",
+            "run",
+            "--ckpt_path",
+            "last",
+            *QUIET,
+        ]
+    )
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    steps = [int(step) for step, key, _ in logged(folder) if key == "orthogonality/network.hidden/drift"]
     assert sorted(steps) == list(range(13))
     # its own config.yaml starts another run
-    assert "ckpt_path: null" in (run / "config.yaml").read_text()
+    assert "ckpt_path: null" in (folder / "config.yaml").read_text()
 
 
 def test_last_without_a_run(capsys):
