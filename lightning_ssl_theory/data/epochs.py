@@ -188,4 +188,5 @@ def training_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=collate_fn,
+        generator=torch.Generator().manual_seed(seed),  # else each pass draws from the global one
     )

@@ -86,8 +86,8 @@ def test_epochs_differ_and_a_seed_repeats_them():
 
 def test_loading_draws_nothing_from_the_global_generator():
     loader = DigitsDataModule().train_dataloader()
-    iterator, state = iter(loader), torch.get_rng_state()
-    next(iterator)
+    state = torch.get_rng_state()
+    next(iter(loader))
     assert torch.equal(torch.get_rng_state(), state)
 
 
