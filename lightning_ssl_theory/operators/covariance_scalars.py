@@ -216,10 +216,12 @@ def _pass(
     along: dict[str, list[Tensor]] = {name: [] for name in trace.layers}
 
     def take_in(chunk: NetworkTrace, outputs: Tensor, *columns: Tensor) -> None:
-        deltas = [chunk.backward(probe.expand_as(chunk.outputs)) for probe in probes]
-        for name, seen in chunk.layers.items():
-            own = [delta.pop(name) for delta in deltas]
-            add_samples(sums.layers[name], seen, own, outputs, probes, directions[name])
+        for start in range(0, len(probes), trace.num_columns):
+            at_once = slice(start, start + trace.num_columns)
+            deltas = [chunk.backward(probe.expand_as(chunk.outputs)) for probe in probes[at_once]]
+            for name, seen in chunk.layers.items():
+                own, found = [delta.pop(name) for delta in deltas], sums.layers[name].of_probes(at_once)
+                add_samples(found, seen, own, outputs, probes[at_once], directions[name])
         for index, column in enumerate(columns):
             for name, gradient in chunk.weight_gradients(column.flatten(0, 1)).items():
                 sums.layers[name].pulled[index] += gradient

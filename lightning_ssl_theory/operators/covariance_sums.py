@@ -28,6 +28,10 @@ class Moments(NamedTuple):
     of_views: Tensor
     total: Tensor
 
+    def of_probes(self, rows: slice) -> "Moments":
+        """The rows of some probes, of the same memory."""
+        return Moments(*(part[rows] for part in self))
+
 
 class CovarianceSums(NamedTuple):
     """Sums over the samples of a batch for one layer, additive over chunks and ranks; a row for each of m probes.
@@ -43,6 +47,13 @@ class CovarianceSums(NamedTuple):
     sketches: Moments
     remainders: Moments
     pulled: Tensor
+
+    def of_probes(self, rows: slice) -> "CovarianceSums":
+        """The rows of some probes, of the same memory."""
+        gradients, sketches, remainders, pulled = self
+        return CovarianceSums(
+            gradients.of_probes(rows), sketches.of_probes(rows), remainders.of_probes(rows), pulled
+        )
 
 
 class BatchSums:

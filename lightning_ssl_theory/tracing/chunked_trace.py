@@ -47,7 +47,7 @@ class ChunkedTrace:
         views: (n, A, *input), this rank's, or a dictionary of such tensors.
         layers: Which layers, see `rehearse`.
         output: What to call instead of `model`, or what to choose of its output.
-        num_columns: Cotangents of a sample that are held at once.
+        num_columns: Cotangents of a sample that are to be held at once; fewer where one sample would not fit.
         memory_budget: Bytes that a chunk's graph, its cotangents and one layer's patches may take. A copy of the
             parameters, the first pass, without gradients, and sums of weight gradients come on top.
         dropout_seed: Leaves dropout on, with masks from this seed; see `frozen`.
@@ -56,6 +56,7 @@ class ChunkedTrace:
 
     Attributes:
         layers: The layers' weights, by path.
+        num_columns: Cotangents of a sample that may be held at once.
         whole: The trace of all samples, or `None` where there are several.
         left_out: Why other layers cannot be looked at, by path; the same paths on every rank.
 
@@ -87,11 +88,13 @@ class ChunkedTrace:
         self.layers = {name: self._rehearsal.weights[name] for name in self._rehearsal.places}
         self.left_out = self._rehearsal.left_out
         self._statistics: BatchStatistics = {}
-        needed = self._bytes_of_a_sample(num_columns)
+        self.num_columns = num_columns
+        while self.num_columns > 1 and self._bytes_of_a_sample() > memory_budget:
+            self.num_columns -= 1
+        needed = self._bytes_of_a_sample()
         if needed > memory_budget:
             raise InputError(
-                f"Expected a `memory_budget` that holds one sample, {needed} bytes here, got {memory_budget}; "
-                "raise it, or lower `num_probes`."
+                f"Expected a `memory_budget` that holds one sample, {needed} bytes here, got {memory_budget}; raise it."
             )
         self._step = max(1, memory_budget // needed)
         self.whole: NetworkTrace | None = None
@@ -145,9 +148,9 @@ class ChunkedTrace:
         rows = map_inputs(lambda value: value.flatten(0, 1), views)
         return trace_rehearsed(self._rehearsal, rows, batch_statistics=self._statistics, all_sum=all_sum)
 
-    def _bytes_of_a_sample(self, num_columns: int) -> int:
+    def _bytes_of_a_sample(self) -> int:
         graph, outputs, patches = self._rehearsal.row_bytes
-        return self._num_views * (graph + (num_columns + 2) * outputs + 2 * patches)
+        return self._num_views * (graph + (self.num_columns + 2) * outputs + 2 * patches)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.operators import covariance_operators, covariance_scalars, covariance_spectra
+from lightning_ssl_theory.tracing.chunked_trace import ChunkedTrace
 
 ESTIMATORS = ["plugin", "unbiased"]
 MODULE = sys.modules["lightning_ssl_theory.operators.covariance_scalars"]
@@ -81,6 +82,20 @@ def test_chunks_equal_the_whole(estimator, num_probes, monkeypatch):
     for budget in (50_000, 80_000, 130_000):
         for name, values in found(budget).items():
             assert_close(columns(values), columns(whole[name]), rtol=1e-9, atol=1e-14)
+
+
+def test_fewer_probes_at_once_where_the_budget_holds_no_more():
+    model, views = residual_net(), draw_views(IMAGE_SHAPE)
+    with pytest.raises(ValueError, match="holds one sample, ") as caught:
+        ChunkedTrace(model, views, memory_budget=0)
+    budget = int(str(caught.value).split("one sample, ")[1].split(" ")[0])
+    assert ChunkedTrace(model, views, num_columns=7, memory_budget=budget).num_columns == 1
+    whole, least = (
+        covariance_scalars(model, views, num_probes=7, memory_budget=size, generator=seeded())
+        for size in (2**30, budget)
+    )
+    for name, values in whole.items():
+        assert_close(columns(least[name]), columns(values), rtol=1e-9, atol=1e-14)
 
 
 def test_more_outputs_than_probes_at_once():

@@ -63,9 +63,18 @@ def test_statistics_of_a_chunk_alone_would_differ():
 
 def test_the_budget_counts_columns_and_size():
     model, views = residual_net(), draw_views(IMAGE_SHAPE)
-    one, eight = (least_budget(model, views, num_columns=m) for m in (1, 8))
+    one = least_budget(model, views, num_columns=8)  # one column is all that has to fit
     sent = sum(seen.outputs.nbytes for seen in trace_network(model, views[0]).layers.values())
-    assert eight - one == 7 * sent
+    for extra, num_columns in (
+        (0, 1),
+        (sent - 1, 1),
+        (sent, 2),
+        (7 * sent - 1, 7),
+        (7 * sent, 8),
+        (99 * sent, 8),
+    ):
+        trace = ChunkedTrace(model, views, num_columns=8, memory_budget=one + extra)
+        assert trace.num_columns == num_columns
     assert least_budget(model, views.float()) < 0.6 * one
     assert least_budget(model, views, layers=["head"]) < one
     assert least_budget(model, torch.cat([views, views])) == one
@@ -80,7 +89,7 @@ def test_the_budget_is_about_what_a_graph_holds():
 
 
 def test_refuses_what_does_not_fit():
-    message = r"holds one sample, \d+ bytes here, got 7; raise it, or lower `num_probes`"
+    message = r"holds one sample, \d+ bytes here, got 7; raise it"
     with pytest.raises(ValueError, match=message):
         ChunkedTrace(biased_mlp(), draw_views((5,)), memory_budget=7)
 
