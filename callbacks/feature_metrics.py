@@ -8,7 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lightning_ssl_theory.distributed import all_gather_rows, meet
+from lightning_ssl_theory.distributed import all_gather_rows, all_sum, meet
+from lightning_ssl_theory.metrics.sum_metric import SumMetric, sum_together
 
 
 def let_go(metrics: Iterable[Metric]) -> None:
@@ -26,9 +27,9 @@ class FeatureMetrics:
         build: Makes the metric for a number of features.
     """
 
-    def __init__(self, names: Sequence[str], build: Callable[[int], Metric]) -> None:
+    def __init__(self, names: Sequence[str], build: Callable[[int], SumMetric]) -> None:
         self._names, self._build = names, build
-        self._metrics: dict[str, Metric] = {}
+        self._metrics: dict[str, SumMetric] = {}
 
     def reset(self) -> None:
         """Forget everything."""
@@ -44,14 +45,17 @@ class FeatureMetrics:
 
     def compute(self, device: torch.device) -> dict[str, Any]:
         """Each metric over all ranks; a rank without a batch has empty sums, a layer without any is absent."""
-        widths = {name: self._width(name, device) for name in self._names}
-        return {name: self._metric(name, width, device).compute() for name, width in widths.items() if width}
+        own = [self._metrics[name].num_features if name in self._metrics else 0 for name in self._names]
+        widths = all_gather_rows(torch.tensor([own], device=device)).amax(0).tolist()
+        metrics = {
+            name: self._metric(name, width, device)
+            for name, width in zip(self._names, widths, strict=True)
+            if width
+        }
+        sum_together(metrics.values(), all_sum)
+        return {name: metric.compute() for name, metric in metrics.items()}
 
-    def _width(self, name: str, device: torch.device) -> int:
-        own = self._metrics[name].num_features if name in self._metrics else 0
-        return int(all_gather_rows(torch.tensor([own], device=device)).max())
-
-    def _metric(self, name: str, width: int, device: torch.device) -> Metric:
+    def _metric(self, name: str, width: int, device: torch.device) -> SumMetric:
         if name not in self._metrics:
             self._metrics[name] = self._build(width).to(device)
         self._metrics[name].dist_sync_fn = gather_together

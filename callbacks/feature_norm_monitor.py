@@ -8,8 +8,10 @@ from torch import Tensor
 
 from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.data.batch import read_images
+from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import ActivationSparsity, FeatureNorms
 from lightning_ssl_theory.metrics.feature_norms import dictionary_coverage, feature_norms
+from lightning_ssl_theory.metrics.sum_metric import sum_together
 from lightning_ssl_theory.operators import find_module
 from lightning_ssl_theory.sparse_coding import check_dictionary
 from lightning_ssl_theory.tracing import Output
@@ -18,7 +20,7 @@ from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
-from .feature_metrics import FeatureMetrics, gather_together, let_go
+from .feature_metrics import FeatureMetrics, let_go
 from .tapped_layers import OUTPUT, TappedLayers
 
 _DICTIONARY_KEYS = ("sparse_norm", "dense_norm", "sparse_share", "leading_atom_share", "singleton_share")
@@ -91,10 +93,7 @@ class FeatureNormMonitor(Diagnostic):
         """Forget the last look."""
         self._layers.open(pl_module)
         self._sparsity.reset()
-        self._norms = {
-            name: FeatureNorms(dist_sync_fn=gather_together).to(pl_module.device)
-            for name in self._layers.names
-        }
+        self._norms = {name: FeatureNorms().to(pl_module.device) for name in self._layers.names}
 
     def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
         """Add the images of a batch."""
@@ -107,6 +106,7 @@ class FeatureNormMonitor(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Norms and sparsity of every layer over all ranks."""
         values: dict[str, float | Tensor] = {}
+        sum_together(self._norms.values(), all_sum)
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
             for key in ("firing_rate", "hoyer", "dead_share"):

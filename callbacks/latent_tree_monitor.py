@@ -12,6 +12,7 @@ from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
 from lightning_ssl_theory.metrics.latent_selectivity import check_both_values
+from lightning_ssl_theory.metrics.sum_metric import sum_together
 from lightning_ssl_theory.networks import BlockLinear, LatentTreeNetwork
 from lightning_ssl_theory.operators import (
     ConnectionSums,
@@ -23,7 +24,7 @@ from lightning_ssl_theory.operators import (
 from lightning_ssl_theory.tracing.frozen_call import evaluation_mode
 
 from .diagnostic import Diagnostic
-from .feature_metrics import gather_together, let_go
+from .feature_metrics import let_go
 from .tapped_layers import first_rank_state
 
 
@@ -129,13 +130,11 @@ class LatentTreeMonitor(Diagnostic):
         device, group_size = pl_module.device, tree.num_features
         layers = self._levels(pl_module)
         num_latents = sum(layer.groups for layer in layers.values())
-        self._groups = LatentSelectivity(num_latents, group_size, dist_sync_fn=gather_together).to(device)
-        self._activations = LatentSelectivity(num_latents, group_size, dist_sync_fn=gather_together).to(
-            device
-        )
+        self._groups = LatentSelectivity(num_latents, group_size).to(device)
+        self._activations = LatentSelectivity(num_latents, group_size).to(device)
         for name, layer in layers.items():
             num_inputs = layer.weight.shape[1]
-            self._children[name] = RankOne(layer.groups, num_inputs, dist_sync_fn=gather_together).to(device)
+            self._children[name] = RankOne(layer.groups, num_inputs).to(device)
             total = torch.zeros(2, layer.groups, group_size, group_size * num_inputs, device=device)
             self._connections[name] = ConnectionSums(torch.zeros(2, device=device), total)
 
@@ -201,6 +200,7 @@ class LatentTreeMonitor(Diagnostic):
         assert self._activations is not None
         layers = self._levels(pl_module)
         sizes = [layer.groups for layer in reversed(layers.values())]
+        sum_together([self._groups, self._activations, *self._children.values()], all_sum)
         groups, activations = self._groups.compute(), self._activations.compute()
         check_both_values(groups)
         by_level = [

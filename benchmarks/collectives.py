@@ -1,0 +1,239 @@
+"""What each diagnostic and each loss sends over ranks in a look, counted on two gloo processes.
+
+Every function of torch.distributed that communicates is wrapped and counted; a *status* is the one number by which
+ranks tell each other that they are well before a collective, all else is *payload*. Bytes are what one rank puts in.
+
+The table for more ranks is arithmetic, not measured: with W ranks a ring sends 2 n (W - 1) / W bytes a rank for the
+sum of n bytes, n (W - 1) for a gather of n bytes from each, and n for a broadcast. Each rank is taken to hold as many
+samples as here; where `num_samples` bounds a look over all ranks, what is gathered falls as 1 / W instead.
+
+    python benchmarks/collectives.py
+"""
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_ssl_theory import ContrastiveSSL
+from lightning_ssl_theory.callbacks import (
+    CollapseMonitor,
+    CovarianceOperators,
+    Diagnostic,
+    FeatureNormMonitor,
+    LinearProbe,
+    NeuronSelectivity,
+    OrthogonalityMonitor,
+)
+from lightning_ssl_theory.losses import (
+    InfoNCELoss,
+    SimpleContrastiveLoss,
+    SoftTripletLoss,
+    StopGradientInfoNCELoss,
+)
+from lightning_ssl_theory.networks import MLP
+
+COLLECTIVES = ("all_reduce", "all_gather", "broadcast", "barrier", "all_gather_object")
+NUM_RANKS, BATCH, WIDTHS = 2, 16, [64, 128, 32]
+NUM_LAYERS, NUM_CLASSES = len(WIDTHS) - 1, 10
+
+
+class Sent(NamedTuple):
+    """One collective: its name, the bytes that this rank puts in, and whether they are a status."""
+
+    name: str
+    size: int
+    is_status: bool
+
+    def bytes_over(self, num_ranks: int) -> float:
+        """What a rank sends, on a ring of W ranks."""
+        others = num_ranks - 1
+        factor = {"all_reduce": 2 * others / num_ranks, "broadcast": 1.0, "barrier": 0.0}
+        return self.size * factor.get(self.name, others)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[list[Sent]]:
+    """Every collective that starts inside, in order."""
+    sent: list[Sent] = []
+    own = {
+        name: getattr(dist, name)
+        for name in ("all_reduce", "all_gather", "broadcast", "barrier", "all_gather_object")
+    }
+    inner = False
+
+    def wrapped(name: str, *args: Any, **kwargs: Any) -> Any:
+        nonlocal inner
+        if inner:
+            return own[name](*args, **kwargs)
+        tensor = {"all_gather": 1, "all_gather_object": 1}.get(name, 0)
+        given = args[tensor] if len(args) > tensor else None
+        size = given.nbytes if isinstance(given, Tensor) else 0
+        operation = args[1] if len(args) > 1 else kwargs.get("op")
+        sent.append(Sent(name, size, name == "all_reduce" and operation == dist.ReduceOp.MAX))
+        inner = True
+        try:
+            return own[name](*args, **kwargs)
+        finally:
+            inner = False
+
+    for name in own:
+        setattr(dist, name, partial(wrapped, name))
+    try:
+        yield sent
+    finally:
+        for name, function in own.items():
+            setattr(dist, name, function)
+
+
+def data(num_samples: int) -> TensorDataset:
+    """Random samples with labels."""
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(
+        torch.randn(num_samples, WIDTHS[0], generator=generator), torch.arange(num_samples) % NUM_CLASSES
+    )
+
+
+class TwoViews(ContrastiveSSL):
+    """An MLP on two noisy copies of a sample."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(MLP(WIDTHS), nn.Identity(), InfoNCELoss())
+
+
+def diagnostics() -> dict[str, Callable[[], Diagnostic]]:
+    """The callbacks, each on both layers where it takes names."""
+    look = {"every_n_steps": 1}
+    layers = [name for name, layer in MLP(WIDTHS).named_modules() if isinstance(layer, nn.Linear)]
+    paths = [f"backbone.{name}" for name in layers]
+    loader = DataLoader(data(64), BATCH)
+    return {
+        "CovarianceOperators": lambda: CovarianceOperators(**look),
+        "CovarianceOperators, a spectrum": lambda: CovarianceOperators(
+            spectra_layers=paths[-1], num_eigenvalues=2, **look
+        ),
+        "NeuronSelectivity": lambda: NeuronSelectivity(paths, num_classes=NUM_CLASSES, **look),
+        "FeatureNormMonitor": lambda: FeatureNormMonitor(paths, **look),
+        "CollapseMonitor": lambda: CollapseMonitor(paths, **look),
+        "LinearProbe": lambda: LinearProbe(
+            num_classes=NUM_CLASSES, fit_loader=loader, score_loader=loader, **look
+        ),
+        "OrthogonalityMonitor": lambda: OrthogonalityMonitor(paths, **look),
+    }
+
+
+LOSSES = {
+    "InfoNCELoss": InfoNCELoss,
+    "SoftTripletLoss": SoftTripletLoss,
+    "SimpleContrastiveLoss": SimpleContrastiveLoss,
+    "StopGradientInfoNCELoss": StopGradientInfoNCELoss,
+}
+
+
+class Step(Callback):
+    """Opens and closes the count around the callbacks between two of them."""
+
+    def __init__(self, enter: Callable[[], None]) -> None:
+        self._enter = enter
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """The second batch: the first look may build what stays."""
+        if trainer.global_step == 2:
+            self._enter()
+
+
+def look(watch: Diagnostic) -> list[Sent]:
+    """What one look of a diagnostic sends, with what it logs."""
+    stack = contextlib.ExitStack()
+    found: list[Sent] = []
+
+    def start() -> None:
+        nonlocal found
+        found = stack.enter_context(counted())
+
+    views = data(2 * NUM_RANKS * BATCH)
+    x, y = views.tensors
+    loader = DataLoader(list(zip(zip(x, x + 0.1 * x.flip(0), strict=True), y, strict=True)), BATCH)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=NUM_RANKS,
+        strategy="ddp",
+        max_steps=2,
+        callbacks=[Step(start), watch, Step(stack.close)],
+        **quiet,
+    )
+    trainer.fit(TwoViews(), loader)
+    return found
+
+
+def loss_and_gradient(build: Callable[[], nn.Module]) -> list[Sent]:
+    """What a loss and its gradient send."""
+    z1, z2 = torch.randn(2, BATCH, WIDTHS[-1])
+    leaf = z1.requires_grad_()
+    with counted() as sent:
+        build()(leaf, z2).backward()
+    return sent
+
+
+def _rank(index: int, store: str, answer: Any) -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(index), LOCAL_RANK=str(index), WORLD_SIZE=str(NUM_RANKS), GROUP_RANK="0")
+    os.environ.update(LOCAL_WORLD_SIZE=str(NUM_RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    os.environ.update(TORCHELASTIC_RUN_ID="benchmark")
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=NUM_RANKS)
+    found = {name: loss_and_gradient(build) for name, build in LOSSES.items()}
+    found = {name: look(build()) for name, build in diagnostics().items()} | found
+    if index == 0:
+        answer.put({name: [tuple(one) for one in sent] for name, sent in found.items()})
+
+
+def count() -> dict[str, list[Sent]]:
+    """What each diagnostic and each loss sends, on two processes."""
+    context = mp.get_context("spawn")
+    answer = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = mp.start_processes(
+            _rank, (os.path.join(folder, "store"), answer), NUM_RANKS, join=False, start_method="spawn"
+        )
+        found = answer.get(timeout=600)
+        ranks.join()
+    return {name: [Sent(*one) for one in sent] for name, sent in found.items()}
+
+
+def main() -> None:
+    """Print the tables."""
+    sizes = [2, 8, 64, 1024]
+    over_ranks = ", ".join(map(str, sizes))
+    print(f"{NUM_RANKS} gloo processes, batches of {BATCH} x 2 views a rank, MLP {WIDTHS}: {NUM_LAYERS} layers, "
+          f"{sum(a * b for a, b in pairwise(WIDTHS))} weights")  # fmt: skip
+    print(
+        f"{'':34}{'payloads':>9}{'statuses':>9}{'KiB put in':>11}   KiB sent by a rank, of W = {over_ranks}"
+    )
+    for name, sent in count().items():
+        payload = [one for one in sent if not one.is_status]
+        over = [sum(one.bytes_over(size) for one in sent) / 2**10 for size in sizes]
+        print(f"{name:34}{len(payload):9}{len(sent) - len(payload):9}{sum(one.size for one in sent) / 2**10:11.1f}   "
+              + "".join(f"{value:12.1f}" for value in over))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
