@@ -88,7 +88,7 @@ class Diagnostic(Callback):
         check_instance(name, "name", str, or_none=True)
         self._cadence = Cadence(every_n_steps, every_n_epochs)
         self._num_samples, self._strict = num_samples, strict
-        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        if name is not None and (not name or "/" in name):
             raise InputError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
         self._read_batch, self._val_loader, self._name = read_batch, val_loader, name
         self.values: dict[str, float] = {}
