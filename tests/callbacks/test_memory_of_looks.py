@@ -1,13 +1,18 @@
-"""What a look leaves behind: nothing, by reference counts alone, whether it runs through or fails."""
+"""What a look leaves behind: nothing, by reference counts alone, whether it runs through or fails.
+
+`pytest tests/callbacks/test_memory_of_looks.py -n0 -k flat --steps 5000` watches what is resident over 500 looks.
+"""
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 from helpers.every_diagnostic import every_diagnostic
 from helpers.live_tensors import live_tensors
-from helpers.toy_ssl import ToySSL, clean_loader, fit, view_loader
-from lightning.pytorch import Callback
+from helpers.peak_memory import resident_bytes
+from helpers.toy_ssl import QUIET, ToySSL, clean_loader, fit, view_loader
+from lightning.pytorch import Callback, Trainer
 
 from lightning_ssl_theory.callbacks import LatentTreeMonitor
 from lightning_ssl_theory.data import LatentTreeDataModule
@@ -125,3 +130,34 @@ def test_a_look_at_a_tree_leaves_no_tensor_behind():
 def test_a_look_that_fails_leaves_no_tensor_behind(number, module):
     watch = every_diagnostic(every_n_steps=1)[number]
     assert left_by_looks(watch, module()) == [[]] * NUM_STEPS
+
+
+@pytest.mark.timeout(3600)
+def test_memory_stays_flat_over_many_looks(pytestconfig):
+    """Every diagnostic at every 10th step: the slope of what is resident after a start, and hooks that are left."""
+    num_steps = pytestconfig.getoption("steps", default=None)
+    if not num_steps:
+        pytest.skip("runs with --steps 5000")
+    module, sizes = ToySSL(), {}
+    before = num_hooks(module)
+
+    class Measure(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step % 100 == 0:
+                sizes[trainer.global_step] = resident_bytes()
+
+    watches = every_diagnostic(every_n_steps=10)
+    lengths = {"max_steps": num_steps, "max_epochs": -1, "check_val_every_n_epoch": 100}
+    trainer = Trainer(**QUIET | lengths, callbacks=[*watches, Measure()])  # a logger in memory would grow
+    trainer.fit(module, view_loader(), clean_loader())
+    assert all(watch.values for watch in watches)
+    assert num_hooks(module) == before
+    steps = [step for step in sizes if step > num_steps // 5]
+    slope, _ = np.polyfit(steps, [sizes[step] for step in steps], 1)  # bytes a step
+    print(f"{slope / 1000:.3f} MB per 1000 steps")
+    assert slope <= 200
+
+
+def num_hooks(module):
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(part, name)) for part in module.modules() for name in names)

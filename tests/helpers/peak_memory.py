@@ -34,6 +34,11 @@ def growth(call: Callable[[], object]) -> int:
     return _status("VmHWM") - before
 
 
+def resident_bytes() -> int:
+    """What this process holds now."""
+    return _status("VmRSS")
+
+
 def _status(key: str) -> int:
     line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(key))
     return 1024 * int(line.split()[1])
