@@ -1,53 +1,32 @@
-"""What all diagnostics share: when they look, on which batches, what they log, and that they never disturb training."""
+"""When a diagnostic looks, and on which batches."""
 
-import warnings
 import weakref
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch import LightningModule, Trainer
 
-from lightning_ssl_theory.checks import (
-    InputError,
-    check_callable,
-    check_flag,
-    check_instance,
-    check_integer,
-    check_number,
-)
-from lightning_ssl_theory.data.batch import read_images
-from lightning_ssl_theory.distributed import failing_together, rank
+from lightning_ssl_theory.checks import check_instance, check_integer
 from lightning_ssl_theory.tracing.frozen_call import check_whole
-from lightning_ssl_theory.tracing.inputs import num_rows
-from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from . import monitors
 from .cadence import Cadence, validated_epochs
 from .chosen_rows import chosen_rows, rank_share
 from .held_batches import HeldBatches
-from .overhead import Overhead
-from .pictures import log_pictures
-from .quiet import sentence, undisturbed
+from .look import Look
 from .validation_loader import is_last_batch, validation_loader
 
 
-class Diagnostic(Callback):
-    """A look at the network, now and then: `observe` batches on every rank, then `measure` over all ranks.
+class Diagnostic(Look):
+    """A look at the network, now and then; what a look is, and logs, `Look` says.
 
     With `every_n_epochs` a look sees the validation batches at the end of each n-th epoch, with `every_n_steps`, and
     where nothing is validated, the latest training batches: as many as hold `num_samples` together, or 256 samples,
     all by the network of that moment; and the first batch before any update. Where `looks_at_training` is set it sees
     the one training batch of that step, or the epoch's last.
 
-    Values are logged as `<section>/<layer>/<quantity>` to every logger at the number of optimiser steps made so far,
-    and to `trainer.callback_metrics`, where ModelCheckpoint and EarlyStopping find them; they are the same on every
-    rank. A key that one of these watches is looked at in the first validation; a look that is left out clears its
-    keys, and counts as no improvement. `values` holds the latest ones. Lightning's own `log_dict` would drop what falls
-    between two `log_every_n_steps`; it is used where `trainer.validate` returns the values. `left_out` says why layers
-    of the last look could not be used, by path; each is warned of once.
+    A key that ModelCheckpoint, EarlyStopping or a scheduler watches is looked at in the first validation; a look that
+    is left out counts as no improvement.
 
     Args:
         every_n_steps: Look every n optimiser steps.
@@ -63,9 +42,7 @@ class Diagnostic(Callback):
         name: Tells several callbacks of one class apart; keys are then `<section>/<name>/<layer>/<quantity>`.
     """
 
-    section: ClassVar[str]
     looks_at_training: ClassVar[bool] = False
-    needs_images: ClassVar[bool] = True
     observes_training: ClassVar[bool] = True
 
     def __init__(
@@ -80,66 +57,20 @@ class Diagnostic(Callback):
         val_loader: int | str = 0,
         name: str | None = None,
     ) -> None:
+        super().__init__(strict=strict, max_overhead=max_overhead, read_batch=read_batch, name=name)
         check_integer(num_samples, "num_samples", at_least=2, advice="use None for all samples", or_none=True)
-        check_flag(strict, "strict")
-        check_number(max_overhead, "max_overhead", "(0, 1]", advice="it is a share of the time", or_none=True)
-        check_callable(read_batch, "read_batch", or_none=True)
         check_instance(val_loader, "val_loader", (int, str))
-        check_instance(name, "name", str, or_none=True)
         self._cadence = Cadence(every_n_steps, every_n_epochs)
-        self._num_samples, self._strict = num_samples, strict
-        if name is not None and (not name or "/" in name):
-            raise InputError(f"Expected `name` without a slash, got {name!r}; it becomes a part of the keys.")
-        self._read_batch, self._val_loader, self._name = read_batch, val_loader, name
-        self.values: dict[str, float] = {}
-        self.left_out: dict[str, str] = {}
-        self._overhead = Overhead(max_overhead)
-        self._is_due = self._is_open = self._is_measured = False
-        self._num_seen = 0
+        self._num_samples, self._val_loader = num_samples, val_loader
+        self._is_due = False
         self._is_owed = False  # a monitor waits for the first values
-        self._failure: str | None = None
-        self._found: dict[str, float | Tensor] | None = None
-        self._warned: set[str] = set()
         self._held = HeldBatches(num_samples)
         self._model: weakref.ref[LightningModule] | None = None
-
-    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise ValueError, before anything runs, if the diagnostic cannot work with this module.
-
-        Every rank holds every parameter of it whole; that is checked before.
-        """
-
-    @abstractmethod
-    def open(self, pl_module: LightningModule) -> None:
-        """Forget the last look; all ranks take part."""
-
-    @abstractmethod
-    def observe(self, pl_module: LightningModule, batch: Any, rows: Sequence[int]) -> None:
-        """Take in some rows of a batch of this rank.
-
-        No collective may be called here, since ranks may have different numbers of batches; ValueError and
-        TypeError lead to a warning.
-        """
-
-    @abstractmethod
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
-        """Values of the look by `<layer>/<quantity>`, reduced over all ranks; errors must be raised on all."""
-
-    def layers_of(self, pl_module: LightningModule) -> Collection[str]:
-        """The layers whose keys are logged, where they are known."""
-        return ()
 
     def forget(self) -> None:
         """Forget the model before: another one comes."""
         self.values, self.left_out, self._warned = {}, {}, set()
         self._cadence.last_step = 0
-
-    def close(self) -> None:
-        """Let go of what the look holds, whether it ran through or failed; results stay."""
-
-    def pictures(self) -> dict[str, Tensor]:
-        """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
-        return {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start anew with another model than before."""
@@ -300,10 +231,6 @@ class Diagnostic(Callback):
         return vars(self) | {"_model": None, "_held": HeldBatches(self._num_samples)}
 
     @property
-    def _prefix(self) -> str:
-        return self.section if self._name is None else f"{self.section}/{self._name}"
-
-    @property
     def _gathers(self) -> bool:
         return self.needs_images and self.observes_training and not self.looks_at_training
 
@@ -314,17 +241,6 @@ class Diagnostic(Callback):
     def _is_epoch_due(self, trainer: Trainer) -> bool:
         is_owed = self._is_owed and self._cadence.every_n_epochs is not None
         return is_owed or self._cadence.is_epoch_due(trainer.current_epoch)
-
-    def _read(self, batch: Any) -> Any:
-        return batch if self._read_batch is None else self._read_batch(batch)
-
-    def _num_rows(self, pl_module: LightningModule, batch: Any) -> int:
-        with undisturbed(pl_module):
-            try:
-                return num_rows(read_images(self._read(batch)))
-            except Exception as error:  # reported with the look, if one is due
-                self._failure = sentence(error)
-                return 0
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         self._open(pl_module)
@@ -339,78 +255,14 @@ class Diagnostic(Callback):
         self._tell(trainer, pl_module)
 
     def _open(self, pl_module: LightningModule) -> None:
-        self._is_due, self._is_owed, self._is_open = False, False, True
-        self._num_seen, self._failure = 0, None
-        self._found, self.left_out = None, {}
-        with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
-            self.open(pl_module)
-
-    def _feed(self, pl_module: LightningModule, batch: Any, choose: Callable[[int], Sequence[int]]) -> None:
-        if self._failure is not None or not self.needs_images:
-            return
-        with self._timed(pl_module), self._noting_failures():
-            batch = self._read(batch)
-            size = num_rows(read_images(batch))
-            rows = list(choose(size))
-            self._num_seen += size
-            if rows:
-                self.observe(pl_module, batch, rows)
-
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._is_open, self._is_measured = False, True
-        with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
-            if self._failure is not None:
-                raise InputError(self._failure)
-            self._found = self.measure(trainer, pl_module)
-        self.close()
+        self._is_due = self._is_owed = False
+        super()._open(pl_module)
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._is_measured = False
         self._cadence.last_step = trainer.global_step
-        self._overhead.end_look()
-        found, self._found = self._found, None
-        if found is None:
-            unknown = monitors.watched_keys(trainer, self._prefix) - trainer.callback_metrics.keys()
-            monitors.clear(trainer, self.values.keys() | unknown)
+        if self._found is None:
             self._held.clear()  # what failed is not looked at again
-            self.values = {}
-            self._report(self._failure or "")
-            return
-        for name, reason in self.left_out.items():
-            self._warn(f"{type(self).__name__} left out {name!r}: {reason}")
-        values = {f"{self._prefix}/{key}": float(value) for key, value in found.items()}
-        monitors.clear(trainer, self.values.keys() - values.keys())
-        if not self.values and not self.left_out:
-            monitors.drop_unknown(trainer, self._prefix, values)
-        self.values = values
-        own = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
-        costs = zip(("seconds", "share"), self._overhead.values(), strict=True)
-        costs_by_key = {f"overhead/{own}/{key}": value for key, value in costs}
-        monitors.log(trainer, pl_module, self.values | costs_by_key)
-        log_pictures(trainer, {f"{self._prefix}/{key}": image for key, image in self.pictures().items()})
-
-    def _report(self, failure: str) -> None:
-        if self._strict:
-            raise InputError(failure)
-        self._warn(f"{type(self).__name__} left out a look. {failure}")
-
-    def _warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            if rank() == 0:
-                warnings.warn(message, DiagnosticWarning, stacklevel=2)
+        super()._tell(trainer, pl_module)
 
     def _is_affordable(self) -> bool:
         return self._is_owed or self._overhead.is_affordable()
-
-    @contextmanager
-    def _timed(self, pl_module: LightningModule) -> Iterator[None]:
-        with self._overhead.counted(), undisturbed(pl_module):
-            yield
-
-    @contextmanager
-    def _noting_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # the user's forward may raise anything, and training goes on
-            self._failure = sentence(error)

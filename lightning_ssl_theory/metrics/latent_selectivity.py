@@ -189,9 +189,9 @@ def _update(features: Tensor, latents: Tensor) -> _Sums:
     check_latents(latents, len(features))
     num_latents = latents.shape[1]
     size, rest = divmod(features.shape[1:].numel(), num_latents)
-    if rest or features.ndim not in (2, 3):
+    if rest or not size or features.ndim not in (2, 3):
         raise InputError(
-            f"Expected `features` with the same number of neurons for each of {num_latents} latents, "
+            f"Expected `features` with the same number of neurons, one at least, for each of {num_latents} latents, "
             f"got {tuple(features.shape)}; pass (N, M, G)."
         )
     check_finite(features, "features")

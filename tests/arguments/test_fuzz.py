@@ -42,7 +42,7 @@ def tensors(draw: Callable[..., Any], like: Tensor, *, may_differ: bool) -> Tens
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 4)
 @given(data=st.data())
 def test_finite_numbers_or_a_sentence(name: str, data: st.DataObject) -> None:
     may_differ = (

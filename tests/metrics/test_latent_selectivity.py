@@ -130,8 +130,9 @@ def test_lucky_nodes():
         (
             torch.zeros(3, 5),
             torch.zeros(3, 2),
-            r"Expected `features` with the same number of neurons for each of 2",
+            r"Expected `features` with the same number of neurons, one at least, for each of 2",
         ),
+        (torch.zeros(3, 0, 0), torch.zeros(3, 2), r"the same number of neurons, one at least"),
         (torch.full((3, 4), torch.nan), torch.zeros(3, 2), r"Expected finite `features`, got 12 of 12"),
         (torch.zeros(3), torch.zeros(3, 2), r"Expected `features` of shape \(N, M, \*\), got \(3,\)"),
     ],

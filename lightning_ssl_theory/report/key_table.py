@@ -1,0 +1,127 @@
+"""Every logged key in words: pattern, title, unit and scale of the axis in a line, how to read it in those below."""
+
+KEY_TABLE = """
+train/loss | Loss | loss | linear
+    Falls while the model learns; losses of different kinds have no common level.
+train/alignment | Alignment part | loss | linear
+    Pulls the views of one sample together; lower means the views agree more.
+train/regularization | Regularization part | loss | linear
+    Keeps different samples apart; lower means they are spread out more.
+probe/<layer>/logistic_top1 | Logistic probe | % | share
+    Held-out images that logistic regression on the features names correctly, fitted with all labels.
+probe/<layer>/logistic_top1_<k>_labels | Logistic probe, <k> labels a class | % | share
+    The same, fitted with <k> labelled images of each class: the gain of learning without labels.
+probe/<layer>/ridge_top1 | Ridge probe | % | share
+    The same with ridge regression in closed form: cheaper, often somewhat lower than logistic.
+probe/<layer>/ridge_top<k> | Ridge probe, top <k> | % | share
+    Held-out images whose class is among the ridge probe's <k> highest scores.
+covariance/weight_share | Weights in the look | % | share
+    Trainable parameters that the look covers; the others are biases, or of layers that a warning names.
+covariance/<layer>/trace | Trace | tr OP | log
+    The total strength with which contrast between samples can move the layer; near zero it has nothing
+    to learn from.
+covariance/<layer>/trace_error95 | 95 % error of the trace | tr OP | log
+    Half-width of the interval that covers 95 % of the draws of random probes, drawn as a band; 0 where none is
+    needed. Half of it is also logged as `trace_stderr`, its name in 0.1.
+covariance/<layer>/signal_ratio | Signal share | % | share
+    Share of the variance that lies between samples and not between views of one; 100 % means that
+    augmentation changes nothing.
+covariance/<layer>/signal_ratio_error95 | 95 % error of the signal share | % | share
+    The same for the signal share.
+covariance/<layer>/growth_rate | Growth rate | 1 / time | log
+    wᵀOP w / ‖w‖²: descent on the simple contrastive loss lets ln ‖w‖ grow at twice this rate.
+covariance/<layer>/growth_rate_error95 | 95 % error of the growth rate | 1 / time | log
+    The same for the growth rate; zero where it is exact, as in networks without biases and skips.
+covariance/<layer>/frobenius_norm | Frobenius norm | ‖OP‖_F | log
+    Strength of the operator's strongest directions; the closer to the trace, the fewer directions are driven.
+covariance/<layer>/frobenius_norm_error95 | 95 % error of the Frobenius norm | ‖OP‖_F | log
+    The same for the Frobenius norm; large with few probes.
+covariance/<layer>/residual | Residual of the prediction | ‖grad − prediction‖ / ‖grad‖ | linear
+    Part of the true gradient that the operator does not explain; 0 explains all of it, 1 nothing.
+covariance/<layer>/cosine | Cosine of prediction and gradient | cosine | linear
+    1 when the operator points exactly along the true gradient, 0 when it tells nothing about it.
+covariance/<layer>/weight_cosine | Cosine of weight and leading directions | cosine | linear
+    Length of the weight's part in the span of the leading eigenvectors, as a share; it rises as the layer
+    turns to what drives it.
+covariance/<layer>/effective_rank | Effective rank of the operator | directions | linear
+    Number of weight directions that are driven; 1 means that a single direction takes all.
+covariance/<layer>/eigenvalue_<k> | Spectrum | eigenvalue | log
+    The largest eigenvalues; one that leaves the others behind is a direction the layer will take.
+selectivity/<layer>/selective_share | Selective neurons | % | share
+    Neurons that answer to some class more than shuffled labels explain (5 % level, corrected for
+    neurons and classes).
+selectivity/<layer>/mean | Mean selectivity | activation | linear
+    Half the gap between a neuron's mean on its best class and off it, averaged over neurons.
+selectivity/<layer>/max | Largest selectivity | activation | linear
+    The same for the most selective neuron.
+selectivity/<layer>/max_z | Largest z-score | standard deviations | linear
+    The clearest neuron, in standard deviations of the same quantity under shuffled labels.
+selectivity/<layer>/latent_correlation | Known latents | correlation | linear
+    Correlation of a latent with the neuron that knows it best, mean over latents; 1 when every latent has its neuron.
+selectivity/<layer>/latent_correlation_min | The least known latent | correlation | linear
+    The same for the latent that the layer knows least.
+selectivity/<layer>/normalized_correlation | Correlation with the latent | correlation | linear
+    Correlation of a latent with the best neuron of its group, before its activation; mean over a level.
+selectivity/<layer>/latent_selectivity | Selectivity for the latent | activation | linear
+    Half the gap between the two values of a latent, for the best neuron of its group; mean over a level.
+selectivity/<layer>/lucky_share | Lucky nodes that win | % | share
+    Latents whose best neuron is the one that theory picks before training; chance is one in a group.
+selectivity/<layer>/rank_one_share | Rank one (Theorem 6) | % | share
+    Share of one direction in the covariance over roots of what a latent's group sees; theory says all.
+selectivity/<layer>/rank_one_cosine | Direction (Theorem 6) | cosine | linear
+    Cosine of that direction and a_μ, the children's selectivity times their polarity; theory says 1.
+selectivity/<layer>/operator_trace | Trace of a latent's operator | tr OP | log
+    How strongly contrast between the two roots drives the weights of a group; mean over a level.
+selectivity/<layer>/operator_norm | Norm of a latent's operator | ‖OP‖_F | log
+    The same for the strongest directions.
+feature_norms/<layer>/sparse_norm | Sparse norm | squared norm | log
+    ‖MMᵀw‖², the part of the weights inside the dictionary M: the signal.
+feature_norms/<layer>/dense_norm | Dense norm | squared norm | log
+    ‖(I − MMᵀ)w‖², the part outside the dictionary: the noise.
+feature_norms/<layer>/sparse_share | Sparse share | % | share
+    Sparse norm over the sum of both; it rises when the learner gives up the dense noise.
+feature_norms/<layer>/leading_atom_share | Leading atom | % | share
+    Share of a neuron's squared norm that its largest dictionary atom holds, averaged over neurons.
+feature_norms/<layer>/singleton_share | Singletons | % | share
+    Neurons whose largest atom holds more than half of them: one neuron, one feature.
+feature_norms/<layer>/covered_share | Covered atoms | % | share
+    Dictionary atoms that lead some neuron which is not small.
+feature_norms/<layer>/active_share | Active neurons | % | share
+    Neurons longer than a tenth of the median one; the others have been given up.
+feature_norms/<layer>/active_singleton_share | Singletons among active neurons | % | share
+    The same share of singletons, of active neurons only.
+feature_norms/<layer>/weight_norm | Weight norm | norm | linear
+    Mean length of a neuron's weights; with weight decay it settles.
+feature_norms/<layer>/mean_norm | Feature norm | norm | linear
+    Mean length of the layer's feature vector.
+feature_norms/<layer>/firing_rate | Firing rate | % | share
+    Samples on which a neuron is not zero, averaged over neurons; sparse codes fire seldom.
+feature_norms/<layer>/hoyer | Hoyer sparsity | 0 dense – 1 sparse | linear
+    0 when a neuron answers equally to all samples, 1 when it answers to a single one.
+feature_norms/<layer>/dead_share | Dead neurons | % | share
+    Neurons that are zero on every sample of the look.
+collapse/<layer>/effective_rank | Effective rank | directions | linear
+    Exponential of the entropy of the covariance's eigenvalue shares; 1.00 is full collapse.
+collapse/<layer>/rankme | RankMe | directions | linear
+    The same from singular values of the features without centring them.
+collapse/<layer>/min_std | Smallest standard deviation | standard deviation | linear
+    The feature that varies least over the samples; at zero it is constant.
+collapse/<layer>/mean_std | Mean standard deviation | standard deviation | linear
+    Average over the features of their standard deviation over the samples.
+collapse/<layer>/dimension_alignment | Alignment of the dimensions | mean abs. correlation | linear
+    Mean absolute correlation between pairs of dimensions; 1 when all of them tell the same.
+collapse/<layer>/num_samples | Samples of the look | samples | linear
+    How many samples the ranks are read from; a rank is at most that, and reads low where it is near.
+orthogonality/<layer>/drift | Drift | ‖WᵀW − I‖₂ | log
+    Spectral norm of WᵀW − I; stays at rounding (below 1e-5) while the constraint holds.
+orthogonality/<layer>/flow_distance | Distance from the flow | relative Frobenius norm | linear
+    How far the outputs at the reference points are from the reduced ODE's; falls with the learning rate and
+    grows with what the ODE leaves out: mini-batches, nonlinearity, another constraint.
+orthogonality/<layer>/trace_loss | Trace loss on the reference set | loss | linear
+    Of the network, and of the ODE that knows only C and the weights at the start; the curves lie on each other
+    while theory holds.
+overhead/<callback>/seconds | Time so far | seconds | linear
+    Seconds the callback has spent since training began.
+overhead/<callback>/share | Share of the run | % | share
+    The same as a share of the time since training began.
+"""
