@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # how long an example takes says what else the machine does; the same examples every time, so that a change is
 # judged by itself. `--hypothesis-profile search` draws new ones, and more
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("search", deadline=None, max_examples=4000)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1200)
 hypothesis.settings.load_profile("tests")
 
 
