@@ -112,6 +112,13 @@ def test_own_score_loader_needs_no_validation():
     assert again[-1][1]["ridge_top1"] == pytest.approx(expected["ridge_top1"], rel=1e-12)
 
 
+def one_of_each_part(total, num_parts):
+    """A sample of every equal part of a set, at places that follow the golden ratio."""
+    ends = np.arange(num_parts + 1) * total // num_parts
+    places = np.arange(num_parts) * (5**0.5 - 1) / 2 % 1
+    return (ends[:-1] + np.floor(places * np.diff(ends))).astype(int)
+
+
 def test_penalties_layer_and_numbers_of_samples():
     fit_loader, val = loaders()
     callback = LinearProbe(
@@ -125,8 +132,7 @@ def test_penalties_layer_and_numbers_of_samples():
     )
     rows, module, _ = probe_rows(callback, val)
     (x, y), (x_scored, y_scored) = features_of(module, fit_loader), features_of(module, val)
-    fitted = [i * len(x) // 30 for i in range(30)]
-    few = [i * len(x_scored) // 20 for i in range(20)]
+    fitted, few = one_of_each_part(len(x), 30), one_of_each_part(len(x_scored), 20)
     expected = oracle((x[fitted], y[fitted]), (x_scored[few], y_scored[few]), lamb=3.0, l2=1.0)
     values = rows[0][1]
     assert values["ridge_top1"] == pytest.approx(expected["ridge_top1"], rel=1e-12)

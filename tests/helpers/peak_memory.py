@@ -1,29 +1,33 @@
 """Memory that a call holds at its peak, measured by the kernel in a process of its own."""
 
-import os
-import subprocess
-import sys
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
-CAN_MEASURE = Path("/proc/self/clear_refs").exists()
+from helpers.ddp import run_ranks
+
+CAN_MEASURE = Path("/proc/self/clear_refs").exists() and hasattr(ctypes.CDLL(None), "mallopt")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def peak_bytes(module: str, function: str) -> int:
+def peak_bytes(build: Callable[[], Callable[[], object]]) -> int:
     """Growth of the resident memory at its peak, in a fresh process.
 
     Freed memory goes back to the kernel at once there, so that what was freed before does not hide what is taken.
 
     Args:
-        module: Where the function is, as an importable name.
-        function: Its name; it returns the call to measure.
+        build: Returns the call to measure; at the top level of its module.
     """
-    code = f"from {__name__} import growth; from {module} import {function}; print(growth({function}()))"
-    settings = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1"}
-    environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1])
+    return run_ranks(_growth_of, 1, build, init=False)[0]
+
+
+def _growth_of(rank: int, world_size: int, build: Callable[[], Callable[[], object]]) -> int:
+    malloc = ctypes.CDLL(None)
+    malloc.mallopt(_MMAP_THRESHOLD, 2**16)
+    malloc.mallopt(_TRIM_THRESHOLD, 0)
+    call = build()
+    growth(lambda: None)  # pages of its own code are counted once
+    return growth(call)
 
 
 def growth(call: Callable[[], object]) -> int:
