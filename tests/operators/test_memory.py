@@ -92,7 +92,7 @@ needs_the_kernel = pytest.mark.skipif(
 @needs_the_kernel
 def test_the_measure_by_hand():
     assert peak_bytes(nothing) < 2**20
-    assert 2**26 <= peak_bytes(one_tensor) < 2**26 + 2**22
+    assert abs(peak_bytes(one_tensor) - 2**26) < 2**22
 
 
 @needs_the_kernel
