@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Reproduction:
         output_dir: Folder of all results.
 
     Raises:
-        ValueError: If the folder cannot be written.
+        InputError: If the folder cannot be written.
     """
 
     def __init__(self, name: str, output_dir: str | Path = "runs/reproduce") -> None:
@@ -50,7 +51,7 @@ class Reproduction:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
+            raise InputError(
                 f"Expected a folder that can be written, got {self.folder} ({error.strerror}); "
                 "pass another `output_dir`."
             ) from error

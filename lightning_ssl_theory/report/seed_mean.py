@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from scipy.special import stdtrit
 
+from lightning_ssl_theory.checks import InputError
+
 
 class SeedMean(NamedTuple):
     """Mean of independent values, and how far it may be from the mean of all seeds.
@@ -34,10 +36,10 @@ class SeedMean(NamedTuple):
             0 where all values are equal, infinity from a single value.
 
         Raises:
-            ValueError: If the confidence is not in (0, 1).
+            InputError: If the confidence is not in (0, 1).
         """
         if not 0 < confidence < 1:
-            raise ValueError(f"Expected `confidence` in (0, 1), got {confidence}; use 0.95.")
+            raise InputError(f"Expected `confidence` in (0, 1), got {confidence}; use 0.95.")
         if self.standard_error in {0.0, math.inf}:
             return self.standard_error
         return float(stdtrit(self.degrees, (1 + confidence) / 2)) * self.standard_error
@@ -69,7 +71,7 @@ def seed_mean(values: Iterable[float]) -> SeedMean:
         SeedMean.
 
     Raises:
-        ValueError: If there is no value.
+        InputError: If there is no value.
 
     Example:
         >>> found = seed_mean([1.0, 2.0, 3.0])
@@ -79,7 +81,7 @@ def seed_mean(values: Iterable[float]) -> SeedMean:
     numbers = [float(value) for value in values]
     count = len(numbers)
     if not count:
-        raise ValueError("Expected `values` of at least one seed, got none; pass one number for each seed.")
+        raise InputError("Expected `values` of at least one seed, got none; pass one number for each seed.")
     if not all(map(math.isfinite, numbers)):
         return SeedMean(math.nan, math.inf, count - 1, count)
     mean = math.fsum(numbers) / count

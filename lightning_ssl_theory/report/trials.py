@@ -34,7 +34,7 @@ def run_trials(
         The results, in the order of the trials.
 
     Raises:
-        ValueError: If `num_processes` is not positive.
+        InputError: If `num_processes` is not positive.
         Exception: Whatever the function raises.
 
     Example:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.rows import paired_differences
 from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
 
@@ -95,7 +96,7 @@ def mean_verdict(
         The verdict.
 
     Raises:
-        ValueError: If there is no bound, none between them, or no value.
+        InputError: If there is no bound, none between them, or no value.
 
     Example:
         >>> mean_verdict("it grows", [1.2, 1.4, 1.3, 1.5, 1.1], above=1).word
@@ -131,14 +132,14 @@ def joint_verdict(
         The verdict; its value is that of the weakest part, which is named in its note.
 
     Raises:
-        ValueError: If there is no part, no bound, none between them, or no value.
+        InputError: If there is no part, no bound, none between them, or no value.
 
     Example:
         >>> joint_verdict("both", {"first": [1.0] * 5, "second": [2.0] * 5}, above=0).note
         'first, weakest of 2'
     """
     if not parts:
-        raise ValueError(
+        raise InputError(
             "Expected `parts` to hold at least one quantity, got none; pass their values by name."
         )
     bounds = _bounds(above, below)
@@ -166,14 +167,14 @@ def increase_verdict(
         The verdict on all differences of neighbours together, as `joint_verdict` gives it.
 
     Raises:
-        ValueError: If there are fewer than two settings, or no value.
+        InputError: If there are fewer than two settings, or no value.
 
     Example:
         >>> increase_verdict("it grows", {"8": [1.0] * 5, "16": [2.0] * 5, "32": [2.0] * 5}).holds
         False
     """
     if len(steps) < 2:
-        raise ValueError(
+        raise InputError(
             f"Expected `steps` of two settings or more, got {len(steps)}; pass what is compared."
         )
     parts = {
@@ -206,7 +207,7 @@ def identity_verdict(
         The verdict; its value is the worst.
 
     Raises:
-        ValueError: If there is no bound, none between them, or no value.
+        InputError: If there is no bound, none between them, or no value.
 
     Example:
         >>> identity_verdict("the residual is zero", [1e-7, 3e-8], below=1e-6).holds
@@ -237,7 +238,7 @@ def missing_verdict(claim: str, reason: str, *, paper: str = "in words") -> Verd
 
 def _bounds(above: float, below: float) -> _Bounds:
     if not above < below or (above, below) == (-math.inf, math.inf):
-        raise ValueError(
+        raise InputError(
             f"Expected `above` < `below`, one of them finite, got {above} and {below}; pass what the claim asks for."
         )
     return _Bounds(above, below)

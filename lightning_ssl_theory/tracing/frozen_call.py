@@ -211,18 +211,25 @@ def _stand_ins(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
     # names twice, and puts the stand-in back in place of the parameter.
     named = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
     stand_ins = {id(named[name]): value for name, value in state.items()}
+    # what modules take for a parameter, so that `self.key.bias += x` writes to the stand-in
+    marked = [value for name, value in state.items() if isinstance(named[name], nn.Parameter)]
+    marked = [value for value in marked if not isinstance(value, nn.Parameter)]
     dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
     saved = [
         (module, dict(vars(module)), [dict(group) for group in _groups(module)])
         for module in list(model.modules())
     ]
     try:
+        for value in marked:
+            value._is_param = True  # type: ignore[attr-defined]
         for module, attributes, (parameters, buffers, _) in saved:
             for group, values in zip(_groups(module), (parameters, buffers), strict=False):
                 group.update({name: stand_ins.get(id(value), value) for name, value in values.items()})
             vars(module).update({name: _stand_in(value, dtype) for name, value in attributes.items()})
         yield
     finally:
+        for value in marked:
+            del value._is_param  # type: ignore[attr-defined]
         for module, attributes, contents in saved:
             vars(module).clear()
             vars(module).update(attributes)

@@ -85,6 +85,8 @@ class UntrainedMovingAverage(nn.Module):
             self.key.weight[0] = query[1]
             weight = self.key.weight
             weight += 0.1 * query
+            self.key.bias += 0.1 * query[:, 0]
+            self.side.weight -= 0.1 * query
             torch.lerp(self.side.weight, query, 0.1, out=self.side.weight)
             torch._foreach_mul_([self.side.weight, self.key.bias], 0.9)
         return self.head(self.query(x).tanh() * self.key(x) + self.side(x))
@@ -108,6 +110,27 @@ class LateMovingAverage(nn.Module):
             for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
                 key.lerp_(query, 0.1)
         return self.query(x) * keys.sigmoid()
+
+
+class AssignedInForward(nn.Module):
+    """Sets parameters and buffers of its own anew, by attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key = nn.Linear(5, 4), nn.Linear(5, 4).requires_grad_(False)
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("centre", torch.zeros(4))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.key.weight = nn.Parameter(
+                0.9 * self.key.weight + 0.1 * self.query.weight, requires_grad=False
+            )
+            self.key.bias += 0.5
+            keys = self.key(x)
+            self.centre = 0.9 * self.centre + 0.1 * self.query.weight.mean(1)
+            self.centre += 0.1
+        return self.head(self.query(x).tanh() * keys + self.centre)
 
 
 class Prototypes(nn.Module):
@@ -234,6 +257,7 @@ FORWARDS = [
     pytest.param(Kind(LossHolds, VIEWS, ("loss.network.0", "loss.network.2")), id="loss-holds-the-network"),
     pytest.param(Kind(Tied, VIEWS, ("head",), {"encoder": "sees more than one input"}), id="tied-parameters"),
     pytest.param(Kind(MovingAverage, VIEWS, ("query", "key", "head")), id="moving-average-in-forward"),
+    pytest.param(Kind(AssignedInForward, VIEWS, ("query", "head")), id="assigned-in-forward"),
     pytest.param(
         Kind(
             UntrainedMovingAverage,
