@@ -1,22 +1,24 @@
 """What each diagnostic and each loss sends over ranks in a look, counted on two gloo processes.
 
-Every function of torch.distributed that communicates is wrapped and counted; a *status* is the one number by which
-ranks tell each other that they are well before a collective, all else is *payload*. Bytes are what one rank puts in.
+Every function of torch.distributed that communicates is wrapped and counted. Bytes are what one rank puts in.
 
-The table for more ranks is arithmetic, not measured: with W ranks a ring sends 2 n (W - 1) / W bytes a rank for the
-sum of n bytes, n (W - 1) for a gather of n bytes from each, and n for a broadcast. Each rank is taken to hold as many
-samples as here; where `num_samples` bounds a look over all ranks, what is gathered falls as 1 / W instead.
+The columns for more ranks are arithmetic, not measured: the model of `Sent.seconds_over`, whose latency and bandwidth
+are assumptions. Each rank is taken to hold as many samples as here; where `num_samples` bounds a look over all ranks,
+what is gathered falls as 1 / W instead.
 
-    python benchmarks/collectives.py
+    python benchmarks/collectives.py            # print the table of docs/scaling.md
+    python benchmarks/collectives.py --write    # put it there
 """
 
+import argparse
 import contextlib
+import math
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -45,32 +47,38 @@ from lightning_ssl_theory.losses import (
 from lightning_ssl_theory.networks import MLP
 
 COLLECTIVES = ("all_reduce", "all_gather", "broadcast", "barrier", "all_gather_object")
+LATENCY, BANDWIDTH = 10e-6, 25e9  # seconds a step, bytes a second and rank: assumptions
 NUM_RANKS, BATCH, WIDTHS = 2, 16, [64, 128, 32]
-NUM_LAYERS, NUM_CLASSES = len(WIDTHS) - 1, 10
+NUM_CLASSES, SIZES = 10, (8, 64, 1024)
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
+BEGIN, END = "<!-- counted by benchmarks/collectives.py -->", "<!-- end -->"
 
 
 class Sent(NamedTuple):
-    """One collective: its name, the bytes that this rank puts in, and whether they are a status."""
+    """One collective: its name, and the bytes that this rank puts in."""
 
     name: str
     size: int
-    is_status: bool
 
-    def bytes_over(self, num_ranks: int) -> float:
-        """What a rank sends, on a ring of W ranks."""
-        others = num_ranks - 1
-        factor = {"all_reduce": 2 * others / num_ranks, "broadcast": 1.0, "barrier": 0.0}
-        return self.size * factor.get(self.name, others)
+    def seconds_over(self, num_ranks: int) -> float:
+        """How long it takes on W ranks, by latency and bandwidth.
+
+        Sums and broadcasts go down a tree, in pieces, sums up it before; a gather goes once around a ring.
+        """
+        depth, others = math.ceil(math.log2(num_ranks)), num_ranks - 1
+        steps, sizes = {
+            "all_reduce": (2 * depth, 2 * others / num_ranks),
+            "broadcast": (depth, 1.0),
+            "barrier": (2 * depth, 0.0),
+        }.get(self.name, (others, others))
+        return steps * LATENCY + sizes * self.size / BANDWIDTH
 
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[Sent]]:
     """Every collective that starts inside, in order."""
     sent: list[Sent] = []
-    own = {
-        name: getattr(dist, name)
-        for name in ("all_reduce", "all_gather", "broadcast", "barrier", "all_gather_object")
-    }
+    own = {name: getattr(dist, name) for name in COLLECTIVES}
     inner = False
 
     def wrapped(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -80,8 +88,7 @@ def counted() -> Iterator[list[Sent]]:
         tensor = {"all_gather": 1, "all_gather_object": 1}.get(name, 0)
         given = args[tensor] if len(args) > tensor else None
         size = given.nbytes if isinstance(given, Tensor) else 0
-        operation = args[1] if len(args) > 1 else kwargs.get("op")
-        sent.append(Sent(name, size, name == "all_reduce" and operation == dist.ReduceOp.MAX))
+        sent.append(Sent(name, size))
         inner = True
         try:
             return own[name](*args, **kwargs)
@@ -214,25 +221,32 @@ def count() -> dict[str, list[Sent]]:
         ranks = mp.start_processes(
             _rank, (os.path.join(folder, "store"), answer), NUM_RANKS, join=False, start_method="spawn"
         )
-        found = answer.get(timeout=600)
+        found = answer.get(timeout=200)
         ranks.join()
     return {name: [Sent(*one) for one in sent] for name, sent in found.items()}
 
 
+def table(found: dict[str, list[Sent]]) -> str:
+    """The counts as a Markdown table, with the seconds over more ranks."""
+    over = " | ".join(f"ms, W = {size}" for size in SIZES)
+    lines = [f"| a look, or a loss | collectives | KiB put in | {over} |", "|---" * (3 + len(SIZES)) + "|"]
+    for name, sent in found.items():
+        seconds = [sum(one.seconds_over(size) for one in sent) for size in SIZES]
+        times = " | ".join(f"{1e3 * value:.2g}" for value in seconds)
+        lines.append(f"| {name} | {len(sent)} | {sum(one.size for one in sent) / 2**10:.1f} | {times} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the tables."""
-    sizes = [2, 8, 64, 1024]
-    over_ranks = ", ".join(map(str, sizes))
-    print(f"{NUM_RANKS} gloo processes, batches of {BATCH} x 2 views a rank, MLP {WIDTHS}: {NUM_LAYERS} layers, "
-          f"{sum(a * b for a, b in pairwise(WIDTHS))} weights")  # fmt: skip
-    print(
-        f"{'':34}{'payloads':>9}{'statuses':>9}{'KiB put in':>11}   KiB sent by a rank, of W = {over_ranks}"
-    )
-    for name, sent in count().items():
-        payload = [one for one in sent if not one.is_status]
-        over = [sum(one.bytes_over(size) for one in sent) / 2**10 for size in sizes]
-        print(f"{name:34}{len(payload):9}{len(sent) - len(payload):9}{sum(one.size for one in sent) / 2**10:11.1f}   "
-              + "".join(f"{value:12.1f}" for value in over))  # fmt: skip
+    """Print the table, or put it into the page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    found = table(count())
+    print(found)
+    if parser.parse_args().write:
+        page = PAGE.read_text()
+        before, after = page.split(BEGIN)[0], page.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}")
 
 
 if __name__ == "__main__":

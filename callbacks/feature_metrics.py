@@ -1,14 +1,14 @@
 """One metric a layer, made when the width of the features is known, equal on all ranks."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from lightning_ssl_theory.distributed import all_gather_rows, all_sum, meet
+from lightning_ssl_theory.distributed import all_sum, meet
 from lightning_ssl_theory.metrics.sum_metric import SumMetric, sum_together
 
 
@@ -45,12 +45,15 @@ class FeatureMetrics:
 
     def compute(self, device: torch.device) -> dict[str, Any]:
         """Each metric over all ranks; a rank without a batch has empty sums, a layer without any is absent."""
-        own = [self._metrics[name].num_features if name in self._metrics else 0 for name in self._names]
-        widths = all_gather_rows(torch.tensor([own], device=device)).amax(0).tolist()
+        own = [
+            (cast(int, self._metrics[name].num_features), 1) if name in self._metrics else (0, 0)
+            for name in self._names
+        ]
+        sums = all_sum(torch.tensor(own)).tolist()  # every rank that has a layer has it of one width
         metrics = {
-            name: self._metric(name, width, device)
-            for name, width in zip(self._names, widths, strict=True)
-            if width
+            name: self._metric(name, widths // num_ranks, device)
+            for name, (widths, num_ranks) in zip(self._names, sums, strict=True)
+            if num_ranks
         }
         sum_together(metrics.values(), all_sum)
         return {name: metric.compute() for name, metric in metrics.items()}

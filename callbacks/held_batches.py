@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_ssl_theory.distributed import all_gather_rows, rank
+from lightning_ssl_theory.distributed import all_sum, rank, row_places, world_size
 
 from .chosen_rows import spread
 
@@ -46,10 +46,10 @@ class HeldBatches:
 
     def take(self) -> list[tuple[Any, Sequence[int]]]:
         """The batches of a look and their rows on this rank, the latest first; all ranks take part."""
-        own = torch.zeros(1, self._needed, dtype=torch.long)
-        for index, (_, rows) in enumerate(self._batches):
-            own[0, index] = rows
-        counts = all_gather_rows(own)  # (W, batches)
+        own = torch.tensor([rows for _, rows in self._batches], dtype=torch.long)
+        counts = torch.zeros(world_size(), max(row_places(own).counts), dtype=torch.long)
+        counts[rank(), : len(own)] = own
+        counts = all_sum(counts)  # (W, batches)
         ends = counts.sum(0).cumsum(0)
         num_batches = int((ends < self._needed).sum()) + 1
         # all rows in one order: batch by batch, rank by rank

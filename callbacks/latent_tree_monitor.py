@@ -201,6 +201,9 @@ class LatentTreeMonitor(Diagnostic):
         layers = self._levels(pl_module)
         sizes = [layer.groups for layer in reversed(layers.values())]
         sum_together([self._groups, self._activations, *self._children.values()], all_sum)
+        connections = [part for name in layers for part in self._connections[name]]
+        sums = all_sum(torch.cat([part.reshape(-1) for part in connections]))
+        totals = iter(sums.split([part.numel() for part in connections]))
         groups, activations = self._groups.compute(), self._activations.compute()
         check_both_values(groups)
         by_level = [
@@ -222,7 +225,7 @@ class LatentTreeMonitor(Diagnostic):
                 self._lucky[name] = lucky_nodes(alignment, is_active).cpu()
             children = self._children[name].compute()
             norms = latent_operator_norms(
-                ConnectionSums(*(all_sum(part) for part in self._connections[name]))
+                ConnectionSums(*(next(totals).view_as(part) for part in self._connections[name]))
             )
             lucky = self._lucky.get(name, torch.full_like(best, -1))
             best = best_or_lucky(best, lucky.to(best.device), correlation)

@@ -236,11 +236,10 @@ def _transferred(pl_module: LightningModule, batch: Any) -> Any:
 
 def _joined(pl_module: LightningModule, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     # (n, D) and (n,); a rank without a batch learns D from the others
-    width = torch.tensor([batches[0][0].shape[1] if batches else 0])
-    most = int(all_gather_rows(width).max())
-    if not most:
+    widths, num_ranks = all_sum(torch.tensor([batches[0][0].shape[1], 1] if batches else [0, 0])).tolist()
+    if not num_ranks:
         raise InputError("Expected at least one batch for the probe, found none; pass a loader with samples.")
-    empty = torch.zeros(0, most, device=pl_module.device)
+    empty = torch.zeros(0, widths // num_ranks, device=pl_module.device)
     features, labels = zip((empty, empty[:, 0].long()), *batches, strict=True)
     return torch.cat(features), torch.cat(labels)
 

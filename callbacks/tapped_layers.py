@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_callable
-from lightning_ssl_theory.distributed import from_first_rank
+from lightning_ssl_theory.distributed import all_from_first_rank
 from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_state
 from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
 from lightning_ssl_theory.tracing.layer_names import check_layers
@@ -35,11 +35,10 @@ def first_rank_state(module: nn.Module) -> dict[str, Tensor]:
     Returns:
         The tensors; parameters in float32 share their memory with the module's, buffers are copies.
     """
-    buffers = {name for name, _ in module.named_buffers()}
-    return {
-        name: from_first_rank(value.clone()) if name in buffers else value
-        for name, value in network_state(module, torch.float32).items()
-    }
+    state = network_state(module, torch.float32)
+    buffers = [name for name, _ in module.named_buffers() if name in state]
+    shared = all_from_first_rank([state[name].clone() for name in buffers])
+    return state | dict(zip(buffers, shared, strict=True))
 
 
 class TappedLayers:

@@ -8,7 +8,7 @@ the gradient of L itself, as one process on all rows would have it.
 Without an initialised process group, or with one process, nothing is communicated and nothing is copied.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -63,17 +63,24 @@ def identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
+ROOM = 254
+"""How many numbers travel with the status of `failing_together`: 2 KiB, which take as long as one number."""
+
+
 def all_sum(tensor: Tensor) -> Tensor:
     """Sum of a tensor over the ranks, without a gradient.
 
     Args:
-        tensor: Any tensor of one shape and dtype on all ranks.
+        tensor: Any real tensor of one shape and dtype on all ranks.
 
     Returns:
-        A new tensor with the sum, equal on every rank; with one process the tensor itself.
+        A new tensor with the sum, equal on every rank; with one process the tensor itself. Inside `failing_together`
+        up to `ROOM` numbers cross in float64 with the status, in one collective; integers are exact below 2^53.
     """
     if not is_distributed():
         return tensor
+    if _watched and tensor.numel() <= ROOM:
+        return _meet(tensor.detach())[: tensor.numel()].to(tensor.dtype).view(tensor.shape).to(tensor.device)
     total = _on_collective_device(tensor.detach()).clone(memory_format=torch.contiguous_format)
     meet()
     dist.all_reduce(total)
@@ -162,10 +169,7 @@ def any_rank(flag: bool) -> bool:
     Returns:
         True on every rank when it is set on one.
     """
-    if not is_distributed():
-        return flag
-    (flags,) = _every_rank([int(flag)])
-    return any(flags)
+    return bool(all_sum(torch.tensor(int(flag))))
 
 
 def from_first_rank(tensor: Tensor) -> Tensor:
@@ -185,37 +189,42 @@ def from_first_rank(tensor: Tensor) -> Tensor:
     return shared.to(tensor.device)
 
 
-def first_message(message: str | None) -> str | None:
-    """The first rank's sentence that is one, so that all ranks fail, or go on, together.
+def all_from_first_rank(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The first rank's tensors, on every rank; they cross in one buffer of bytes.
 
     Args:
-        message: What this rank has to say, or `None`.
+        tensors: Of any types, in one order and of one shape and dtype each on all ranks.
 
     Returns:
-        The same sentence on every rank, or `None` where no rank has one.
+        New tensors; with one process the tensors themselves.
     """
-    if not any_rank(message is not None):
-        return None
-    messages: list[str | None] = [message]
-    if is_distributed():
-        messages = [None] * world_size()
-        dist.all_gather_object(messages, message)
-    return next(found for found in messages if found is not None)
+    if not is_distributed() or not tensors:
+        return list(tensors)
+    own = [
+        _on_collective_device(tensor.detach()).contiguous().reshape(-1).view(torch.uint8)
+        for tensor in tensors
+    ]
+    shared = from_first_rank(torch.cat(own)).split([len(part) for part in own])
+    return [
+        part.clone().view(tensor.dtype).view(tensor.shape).to(tensor.device)
+        for part, tensor in zip(shared, tensors, strict=True)
+    ]
 
 
 @contextmanager
 def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[None]:
     """An exception inside, on any rank, is raised as a ValueError on all of them, wherever they are inside.
 
-    Every collective inside begins with a status of one number. A rank that fails reports it there, instead of its
-    part of the collective that the others are about to start, and all leave together. A rank that is interrupted
-    interrupts the others.
+    Every collective inside begins with a status of fixed size, which carries a small sum along. A rank that fails
+    reports it there, instead of its part of the collective that the others are about to start, and all leave together.
+    A rank that is interrupted interrupts the others. Blocks are not nested.
 
     Args:
         describe: Makes the sentence of a rank's exception.
 
     Raises:
         InputError: With the sentence of the first rank that failed.
+        _AnotherStoppedError: If this rank failed while another was interrupted.
     """
     error: Exception | None = None
     _watched.append(True)
@@ -226,17 +235,19 @@ def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[Non
         pass
     except Exception as found:
         error = found
-        _report(_FAILED)
+        if _report(_FAILED)[0] == _STOPPED:
+            raise _AnotherStoppedError from found
     except BaseException as found:
         if not isinstance(found, _AnotherStoppedError):
             _report(_STOPPED)
         raise
+    else:
+        return
     finally:
         _watched.pop()
-    message = first_message(None if error is None else describe(error))
+    message = _first_sentence(None if error is None else describe(error))
     try:
-        if message is not None:
-            raise InputError(message) from error
+        raise InputError(message) from error
     finally:
         del error  # it holds this frame, which would hold it, and all that is alive where it was raised
 
@@ -250,13 +261,8 @@ def meet() -> None:
         _AnotherFailedError: If another rank has failed.
         _AnotherStoppedError: If another rank was interrupted.
     """
-    if not _watched or not is_distributed():
-        return
-    status = _report(_WELL)
-    if status == _FAILED:
-        raise _AnotherFailedError
-    if status == _STOPPED:
-        raise _AnotherStoppedError
+    if _watched and is_distributed():
+        _meet(torch.zeros(0))
 
 
 class _AnotherFailedError(Exception):
@@ -271,12 +277,38 @@ _WELL, _FAILED, _STOPPED = range(3)
 _watched: list[bool] = []  # one entry for each `failing_together` that is open
 
 
-def _report(status: int) -> int:
-    if not is_distributed():
-        return status
-    worst = torch.tensor([status], device=_collective_device(torch.device("cpu")))
-    dist.all_reduce(worst, dist.ReduceOp.MAX)
-    return int(worst)
+def _meet(numbers: Tensor) -> Tensor:
+    # the sums of up to ROOM numbers, float64
+    status, sums = _report(_WELL, numbers)
+    if status == _FAILED:
+        raise _AnotherFailedError
+    if status == _STOPPED:
+        raise _AnotherStoppedError
+    return sums
+
+
+def _report(status: int, numbers: Tensor | None = None) -> tuple[int, Tensor]:
+    # how many ranks have failed and how many were stopped, and beside them the sums
+    message = torch.zeros(2 + ROOM, dtype=torch.float64)
+    if numbers is not None:
+        message[2 : 2 + numbers.numel()] = numbers.reshape(-1).cpu()
+    if status != _WELL:
+        message[status - 1] = 1
+    if is_distributed():
+        message = _on_collective_device(message)
+        dist.all_reduce(message)
+        message = message.cpu()
+    failed, stopped = message[:2].tolist()
+    return _STOPPED if stopped else _FAILED if failed else _WELL, message[2:]
+
+
+def _first_sentence(sentence: str | None) -> str:
+    # the first rank's that has one; all ranks take part
+    sentences = [sentence]
+    if is_distributed():
+        sentences = [None] * world_size()
+        dist.all_gather_object(sentences, sentence)
+    return next(found for found in sentences if found is not None)
 
 
 class _AllSum(Function):
@@ -335,9 +367,7 @@ def _on_collective_device(tensor: Tensor) -> Tensor:
 
 
 def _every_rank(numbers: list[int]) -> list[list[int]]:
-    # One list over the ranks for each of `numbers`.
-    mine = torch.tensor(numbers, device=_collective_device(torch.device("cpu")))
-    gathered = [torch.empty_like(mine) for _ in range(world_size())]
-    meet()
-    dist.all_gather(gathered, mine)
-    return torch.stack(gathered, dim=1).tolist()
+    # One list over the ranks for each of `numbers`; a sum, which needs fewer steps than a gather.
+    everyone = torch.zeros(world_size(), len(numbers), dtype=torch.int64)
+    everyone[rank()] = torch.tensor(numbers)
+    return all_sum(everyone).mT.tolist()

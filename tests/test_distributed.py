@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers.ddp import run_ranks
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from lightning_ssl_theory.distributed import (
+    ROOM,
+    all_from_first_rank,
     all_gather_rows,
     all_sum,
     all_sum_with_grad,
@@ -222,6 +225,57 @@ def _is_interrupted(rank_: int, world_size_: int) -> str:
 @pytest.mark.ddp
 def test_a_rank_that_is_interrupted_interrupts_the_others() -> None:
     assert run_ranks(_is_interrupted, 2, timeout=30.0) == ["_AnotherStoppedError", "KeyboardInterrupt"]
+
+
+def _fails_and_is_interrupted(rank_: int, world_size_: int) -> str:
+    try:
+        with failing_together():
+            raise ValueError("of one rank") if rank_ else KeyboardInterrupt
+    except KeyboardInterrupt as found:
+        return type(found).__name__
+
+
+@pytest.mark.ddp
+def test_a_rank_that_fails_while_another_is_interrupted_does_not_wait_for_it() -> None:
+    assert run_ranks(_fails_and_is_interrupted, 2, timeout=30.0) == [
+        "KeyboardInterrupt",
+        "_AnotherStoppedError",
+    ]
+
+
+def _small_and_large(rank_: int, world_size_: int) -> tuple[list[tuple[Tensor, Tensor]], int, list[Tensor]]:
+    values = [
+        torch.tensor(2**40 + rank_),
+        torch.full((ROOM,), 0.1 + rank_),
+        torch.full((ROOM + 1,), 0.1 + rank_),
+        torch.zeros(0, 3),
+        torch.ones(2, 3, dtype=torch.float16) * rank_,
+    ]
+    alone = [all_sum(value) for value in values]
+    counted: list[int] = []
+    whole = dist.all_reduce
+    dist.all_reduce = lambda *args, **kwargs: (counted.append(1), whole(*args, **kwargs))[1]
+    try:
+        with failing_together():
+            inside = [all_sum(value) for value in values]
+    finally:
+        dist.all_reduce = whole
+    mixed = [torch.full((2, 2), 1.5 + rank_), torch.tensor(3 + rank_), torch.tensor([rank_ == 0, True])]
+    return list(zip(alone, inside, strict=True)), len(counted), all_from_first_rank(mixed)
+
+
+@pytest.mark.ddp
+def test_small_sums_travel_with_the_status_and_many_tensors_in_one_broadcast() -> None:
+    for pairs, num_collectives, shared in run_ranks(_small_and_large, 2):
+        for alone, inside in pairs:
+            assert alone.dtype == inside.dtype
+            assert alone.shape == inside.shape
+            torch.testing.assert_close(inside, alone, rtol=1e-7, atol=0)
+        assert int(pairs[0][1]) == 2**41 + 1
+        assert num_collectives == len(pairs) + 1 + 1  # the one that is too large, and the end of the block
+        torch.testing.assert_close(
+            shared, [torch.full((2, 2), 1.5), torch.tensor(3), torch.tensor([True, True])]
+        )
 
 
 def test_failing_on_one_process_is_a_sentence() -> None:

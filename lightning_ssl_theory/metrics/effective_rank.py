@@ -13,7 +13,7 @@ Where we depart from the paper of RankMe: it adds 1e-7 to every share, which mak
 the logarithm only, and they read 99.999 and 1.000.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +21,9 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from lightning_ssl_theory.checks import check_finite, check_integer, check_shape
+from lightning_ssl_theory.distributed import is_distributed, rank, world_size
 from lightning_ssl_theory.metrics.dimension_alignment import alignment_of_covariance, alignment_of_rows
-from lightning_ssl_theory.metrics.sum_metric import SumMetric
+from lightning_ssl_theory.metrics.sum_metric import SumMetric, nothing_to_exchange
 from lightning_ssl_theory.moments import (
     EPS,
     check_any_sample,
@@ -98,8 +99,9 @@ class EffectiveRank(SumMetric):
     """Effective rank and RankMe of features over all batches and ranks; see `feature_effective_rank`.
 
     State: the rows, N D float64 numbers, while all ranks together hold fewer than D; from then on D^2 + D + 1 numbers.
-    Both ways give the same values. A rank receives as much from each of the W ranks: the rows of the one that has most
-    of them, or the D^2 + D + 1 numbers (134 MB at D = 4096).
+    Both ways give the same values. In a look of a diagnostic the rows of all ranks, or the D^2 + D + 1 numbers (134 MB
+    at D = 4096), are summed over ranks. Where torchmetrics synchronises by itself, a rank receives as much from each
+    of the W ranks: the rows of the one that has most of them, or those numbers.
 
     Args:
         num_features: Width D of the features.
@@ -145,6 +147,31 @@ class EffectiveRank(SumMetric):
             EffectiveRankValues in float64.
         """
         return _compute(self._parts())
+
+    def exchange(self) -> Generator[Tensor, Tensor, None]:
+        """Replace the state by that of all ranks; see `SumMetric.exchange`.
+
+        Yields:
+            How many rows each rank holds; then all rows, or the sums of the means and then of the scatters.
+        """
+        if not is_distributed():
+            return
+        own, parts = torch.zeros(world_size() + 1, dtype=torch.float64), self._parts()
+        own[rank()], own[-1] = len(parts.means), len(parts.scatters)
+        *num_rows, num_sums = map(int, (yield own.to(parts.means.device)).tolist())
+        if num_sums or sum(num_rows) >= self.num_features:
+            (count,), (mean,), (scatter,) = _merged(parts)
+            sums = yield torch.cat([count[None], count * mean])
+            total, common = sums[0], sums[1:] / sums[0]
+            offset = (mean - common) * count.sqrt()
+            scatter = yield torch.addr(scatter, offset, offset)
+            self._keep(_Parts(total[None], common[None], scatter[None]))
+        else:
+            rows = parts.means.new_zeros(sum(num_rows), self.num_features)
+            first = sum(num_rows[: rank()])
+            rows[first : first + len(parts.means)] = parts.means
+            self._keep(_rows((yield rows)))
+        self.distributed_available_fn = nothing_to_exchange
 
     def _sync_dist(
         self, dist_sync_fn: Callable = gather_all_tensors, process_group: Any | None = None

@@ -1,6 +1,6 @@
 """Metrics whose whole state is sums over samples, so that batches and ranks merge by addition."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,23 @@ class SumMetric(Metric):
     sum_names: tuple[str, ...] = ()
     """The states that are sums; those of a metric that keeps rows are not among them."""
 
+    def exchange(self) -> Generator[Tensor, Tensor, None]:
+        """Replace the state by that of all ranks.
+
+        Torchmetrics gathers every state by itself; through `sum_together` many metrics share one buffer. A metric that
+        keeps other states than sums, and does not exchange them here, is left to torchmetrics.
+
+        Yields:
+            Float64 numbers, as many on every rank, to be summed over the ranks; it is sent the sums.
+        """
+        if self.sum_names:
+            values = [getattr(self, name) for name in self.sum_names]
+            total = yield torch.cat([value.reshape(-1) for value in values])
+            parts = total.split([value.numel() for value in values])
+            for name, value, part in zip(self.sum_names, values, parts, strict=True):
+                setattr(self, name, part.reshape(value.shape))
+            self.distributed_available_fn = nothing_to_exchange
+
     def _declare_sums(self, **shapes: tuple[int, ...]) -> None:
         for name, shape in shapes.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
@@ -42,25 +59,34 @@ class SumMetric(Metric):
 
 
 def sum_together(metrics: Iterable[SumMetric], all_sum: AllSum) -> None:
-    """Replace the sums of some metrics by those over all ranks, which cross in one buffer.
-
-    torchmetrics gathers every state of every metric by itself. A metric whose states are all sums exchanges nothing
-    more when it computes; one that keeps rows is left as it is.
+    """Replace the states of some metrics by those of all ranks, each step of all of them in one buffer.
 
     Args:
         metrics: The same ones in the same order on every rank.
         all_sum: Sum over ranks.
     """
-    states = [(metric, name) for metric in metrics for name in metric.sum_names]
-    if not states:
-        return
-    values = [getattr(metric, name) for metric, name in states]
-    total = all_sum(torch.cat([value.reshape(-1) for value in values]))
-    parts = total.split([value.numel() for value in values])
-    for (metric, name), value, part in zip(states, values, parts, strict=True):
-        setattr(metric, name, part.reshape(value.shape))
-        metric.distributed_available_fn = _nothing_to_exchange
+    exchanges = [metric.exchange() for metric in metrics]
+    asked = [next(exchange, None) for exchange in exchanges]
+    while any(part is not None for part in asked):
+        parts = [part.reshape(-1) for part in asked if part is not None]
+        sums = iter(all_sum(torch.cat(parts)).split([len(part) for part in parts]))
+        asked = [
+            None if part is None else _sent(exchange, next(sums).view(part.shape))
+            for exchange, part in zip(exchanges, asked, strict=True)
+        ]
 
 
-def _nothing_to_exchange() -> bool:
+def _sent(exchange: Generator[Tensor, Tensor, None], total: Tensor) -> Tensor | None:
+    try:
+        return exchange.send(total)
+    except StopIteration:
+        return None
+
+
+def nothing_to_exchange() -> bool:
+    """What a metric whose state is that of all ranks tells torchmetrics.
+
+    Returns:
+        False: there is nothing to synchronise.
+    """
     return False

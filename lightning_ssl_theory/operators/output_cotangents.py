@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_ssl_theory.distributed import AllSum, all_gather_rows, identity, row_places, world_size
+from lightning_ssl_theory.distributed import (
+    AllSum,
+    RowPlaces,
+    all_gather_rows,
+    identity,
+    row_places,
+    world_size,
+)
+from lightning_ssl_theory.moments import to_float64
 from lightning_ssl_theory.operators.covariance_operators import half_squared_distances
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, laplacian
 
@@ -40,20 +48,20 @@ def covariance_cotangents(outputs: Tensor, *, estimator: Estimator, all_sum: All
     Returns:
         (n, A, D).
     """
-    num_views = outputs.shape[1]
-    count = all_sum(outputs.new_tensor(float(len(outputs))))
-    means = outputs.mean(1, keepdim=True)
-    centre = all_sum(means.sum(0, keepdim=True)) / count
+    num_views, exact = outputs.shape[1], to_float64(outputs)  # what collapsed outputs differ by is small
+    means = exact.mean(1, keepdim=True)
+    sums = all_sum(torch.cat([means.sum((0, 1)), means.new_tensor([len(outputs)])]))
+    centre, count = sums[:-1] / sums[-1], sums[-1]
     if estimator == "plugin":
-        return ((means - centre) / (count * num_views)).expand_as(outputs)
-    others = (num_views * means - outputs) / (num_views - 1)  # of the other views
+        return ((means - centre) / (count * num_views)).to(outputs).expand_as(outputs)
+    others = (num_views * means - exact) / (num_views - 1)  # of the other views
     elsewhere = (count * centre - means) / (count - 1)  # of the other samples
-    return (others - elsewhere) / (count * num_views)
+    return ((others - elsewhere) / (count * num_views)).to(outputs)
 
 
 def output_variance(outputs: Tensor, *, estimator: Estimator, all_sum: AllSum = identity) -> Tensor:
     """Trace of the covariance of the samples' mean outputs, a float64 scalar; `covariance_cotangents` has the rest."""
-    outputs = outputs.double()
+    outputs = to_float64(outputs)
     cotangents = covariance_cotangents(outputs, estimator=estimator, all_sum=all_sum)
     return all_sum((outputs * cotangents).sum())
 
@@ -84,16 +92,15 @@ def gradient_cotangents(outputs: Tensor, loss: PairwiseObjective) -> tuple[Tenso
         pairs = list(combinations(range(outputs.shape[1]), 2))
         value = torch.stack([loss(leaf[:, a], leaf[:, b]) for a, b in pairs]).mean()
     (true,) = torch.autograd.grad(value, leaf, materialize_grads=True)
-    predicted = torch.zeros_like(outputs)
+    predicted, places = torch.zeros_like(outputs), row_places(outputs)
     for pair in pairs:
-        predicted[:, pair] += _predicted(seen.detach()[:, pair], loss) / len(pairs)
+        predicted[:, pair] += _predicted(seen.detach()[:, pair], loss, places) / len(pairs)
     (predicted,) = torch.autograd.grad(seen, leaf, predicted)
     return true / world_size(), predicted
 
 
-def _predicted(views: Tensor, loss: PairwiseObjective) -> Tensor:
+def _predicted(views: Tensor, loss: PairwiseObjective, places: RowPlaces) -> Tensor:
     means = views.mean(1)  # of two views, (n, 2, D), this rank's
-    places = row_places(means)
     first, num_samples, everyone = places.first, places.total, all_gather_rows(means, places)
     lap = laplacian(loss.pair_weight(half_squared_distances(everyone))) / num_samples**2
     lap = lap[first : first + len(means)]

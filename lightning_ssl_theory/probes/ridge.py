@@ -53,9 +53,12 @@ class RidgeStatistics:
             all_sum: Sums a tensor over the ranks.
 
         Returns:
-            The sums, equal on every rank. C + C D + D^2 numbers cross.
+            The sums, equal on every rank. C + C D + D^2 numbers cross, in one buffer.
         """
-        return RidgeStatistics(all_sum(self.class_count), all_sum(self.class_sum), all_sum(self.outer_sum))
+        own = (self.class_count, self.class_sum, self.outer_sum)
+        total = all_sum(torch.cat([part.reshape(-1) for part in own]))
+        parts = total.split([part.numel() for part in own])
+        return RidgeStatistics(*(part.view_as(mine) for part, mine in zip(parts, own, strict=True)))
 
 
 def ridge_statistics(features: Tensor, targets: Tensor, num_classes: int) -> RidgeStatistics:
@@ -167,8 +170,9 @@ def ridge_classifier_of_rows(
     num_samples = int(all_sum(torch.tensor(len(features), device=features.device)))
     if num_samples >= features.shape[1]:
         return ridge_classifier(ridge_statistics(features, targets, num_classes).over_ranks(all_sum), lamb)
-    rows = all_gather_rows(to_float64(features))
-    labels = all_gather_rows(targets).to(rows.device, torch.int64)
+    exact = to_float64(features)
+    rows = all_gather_rows(torch.cat([exact, targets.to(exact)[:, None]], dim=1))
+    rows, labels = rows[:, :-1], rows[:, -1].long()
     return _classifier_by_products(rows, one_hot(labels, num_classes).to(rows.dtype), lamb)
 
 

@@ -273,7 +273,7 @@ def _hold(
 
 def _mean_and_variance(inputs: Tensor, all_sum: AllSum) -> tuple[Tensor, Tensor]:
     dims = [dim for dim in range(inputs.ndim) if dim != 1]
-    count = all_sum(inputs.new_tensor(inputs.numel() / inputs.shape[1]))
-    mean = all_sum(inputs.sum(dims)) / count
+    sums = all_sum(torch.cat([inputs.sum(dims), inputs.new_tensor([inputs.numel() / inputs.shape[1]])]))
+    mean, count = sums[:-1] / sums[-1], sums[-1]
     centred = inputs - mean.reshape(-1, *[1] * (inputs.ndim - 2))
     return mean, all_sum(centred.square().sum(dims)) / count

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.testing import assert_close
 
+from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import EffectiveRank, feature_effective_rank
+from lightning_ssl_theory.metrics.sum_metric import sum_together
 
 
 def rank_by_svd(rows: np.ndarray) -> dict:
@@ -219,19 +221,21 @@ def test_edges(num_samples: int, width: int) -> None:
 
 def _ranks(
     rank: int, world_size: int, shards: list[list[Tensor]]
-) -> tuple[dict, dict | None, dict, list[int]]:
-    """Together, alone if anything is there, and together again after one more batch on rank 0."""
-    metric, alone = EffectiveRank(12), EffectiveRank(12, sync_on_compute=False)
+) -> tuple[dict, dict, dict | None, dict, list[int]]:
+    """By one buffer, together, alone if anything is there, and together again after one more batch on rank 0."""
+    metric, alone, one_buffer = EffectiveRank(12), EffectiveRank(12, sync_on_compute=False), EffectiveRank(12)
     for part in shards[rank]:
-        metric.update(part)
-        alone.update(part)
+        for each in (metric, alone, one_buffer):
+            each.update(part)
+    sum_together([one_buffer, EffectiveRank(3)], all_sum)  # of another width, and without a row anywhere
     together = metric.compute()._asdict()
     kept = [len(part) for part in metric.means]
     if rank == 0:
         metric.update(torch.eye(12))
     metric._computed = None  # torchmetrics keeps the value of a rank without a new batch
     again = metric.compute()._asdict()
-    return together, alone.compute()._asdict() if shards[rank] else None, again, kept
+    alone_values = alone.compute()._asdict() if shards[rank] else None
+    return one_buffer.compute()._asdict(), together, alone_values, again, kept
 
 
 @pytest.mark.ddp
@@ -254,7 +258,9 @@ def test_ranks_choose_together(sizes: list[list[int]]) -> None:
     shards = [[next(parts) for _ in own] for own in sizes]
     expected = feature_effective_rank(features)._asdict()
     after = feature_effective_rank(torch.cat([features, torch.eye(12)]))._asdict()
-    for own, (together, alone, again, kept) in zip(sizes, run_ranks(_ranks, len(sizes), shards), strict=True):
+    results = run_ranks(_ranks, len(sizes), shards)
+    for own, (one_buffer, together, alone, again, kept) in zip(sizes, results, strict=True):
+        assert_close(one_buffer, expected, rtol=1e-9, atol=1e-12)
         assert_close(together, expected, rtol=1e-9, atol=1e-12)
         assert_close(again, after, rtol=1e-9, atol=1e-12)
         assert kept == (own if sum(own) < 12 else [1]), "the rank's own state is back after the look"
