@@ -63,6 +63,8 @@ class Cadence:
 def validated_epochs(trainer: Trainer) -> Iterable[int]:
     """The epochs of the run, from 0, in which validation runs, or all where nothing is validated.
 
+    A run that was resumed has had its first epochs before.
+
     Args:
         trainer: At the start of training.
 
@@ -71,7 +73,7 @@ def validated_epochs(trainer: Trainer) -> Iterable[int]:
     """
     if trainer.max_epochs is None or trainer.max_epochs < 0:
         return itertools.count()
-    epochs = range(trainer.current_epoch, trainer.max_epochs)
+    epochs = range(trainer.max_epochs)
     if not trainer.enable_validation:
         return epochs
     every, num_batches = trainer.check_val_every_n_epoch, trainer.num_training_batches

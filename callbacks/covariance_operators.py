@@ -67,7 +67,7 @@ class CovarianceOperators(Diagnostic):
         spectra_layers: Layers whose spectrum is wanted, chosen like `layers`.
         num_eigenvalues: How many eigenvalues are logged.
         estimator: "plugin" (the look's samples and views are the population) or "unbiased"; spectra are the plug-in's.
-        precision: Floating type of a look.
+        precision: Floating type of a look; scalars of a nearly collapsed one are computed again in float64.
         memory_budget: Bytes that a chunk of samples may take.
         seed: Of the probes, together with the step: a resumed run draws the same.
         **kwargs: See `Diagnostic`.

@@ -11,7 +11,7 @@ from lightning_ssl_theory.checks import InputError, check_instance
 from lightning_ssl_theory.data.batch import read_latents, read_views
 from lightning_ssl_theory.distributed import all_sum
 from lightning_ssl_theory.metrics import LatentSelectivity, RankOne, lucky_nodes
-from lightning_ssl_theory.metrics.latent_selectivity import check_both_values
+from lightning_ssl_theory.metrics.latent_selectivity import TIE, check_both_values
 from lightning_ssl_theory.metrics.sum_metric import sum_together
 from lightning_ssl_theory.networks import BlockLinear, LatentTreeNetwork
 from lightning_ssl_theory.operators import (
@@ -273,5 +273,5 @@ def best_or_lucky(best: Tensor, lucky: Tensor, correlation: Tensor) -> Tensor:
         The neurons (M,).
     """
     of_lucky = correlation.gather(1, lucky.clamp(min=0)[:, None])[:, 0]
-    is_tied = (lucky >= 0) & (of_lucky >= correlation.amax(1) - 1e-9)
+    is_tied = (lucky >= 0) & (of_lucky >= correlation.amax(1) * (1 - TIE))
     return lucky.where(is_tied, best)

@@ -18,6 +18,9 @@ from lightning_ssl_theory.checks import InputError, check_dtype, check_finite, c
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64, variance_from_sums
 
+TIE = 1e-6
+"""Relative difference of two neurons that rounding in float32 may make or take away."""
+
 
 class LatentSelectivityValues(NamedTuple):
     """What M groups of G neurons know of their M latents. Latents with one value only are NaN."""
@@ -135,7 +138,8 @@ def lucky_nodes(alignment: Tensor, is_active: Tensor) -> Tensor:
         is_active: Whether a neuron is positive on some sample, (M, G), bool.
 
     Returns:
-        (M,): the active neuron with the largest positive alignment, -1 where there is none.
+        (M,): the active neuron with the largest positive alignment, -1 where there is none; the first of those that
+        have it up to `TIE` of it, which rounding, and with it the number of ranks, would choose from.
 
     References:
         Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised Learning with Dual Deep
@@ -149,8 +153,10 @@ def lucky_nodes(alignment: Tensor, is_active: Tensor) -> Tensor:
     check_shape(is_active, "is_active", f"{alignment.shape[0]} {alignment.shape[1]}")
     check_dtype(is_active, "is_active", torch.bool)
     check_finite(alignment, "alignment")
-    largest, node = alignment.where(is_active, 0).max(1)
-    return node.where(largest > 0, -1)
+    active = alignment.where(is_active, 0)
+    largest = active.amax(1, keepdim=True)
+    node = (active >= largest * (1 - TIE)).int().argmax(1)
+    return node.where(largest[:, 0] > 0, -1)
 
 
 def check_both_values(found: LatentSelectivityValues) -> None:

@@ -8,12 +8,14 @@ References: Y. Tian, L. Yu, X. Chen, S. Ganguli, "Understanding Self-supervised 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_callable, check_instance, check_integer
 from lightning_ssl_theory.distributed import AllSum, identity
+from lightning_ssl_theory.moments import device_with_float64
 from lightning_ssl_theory.operators.covariance_operators import check_pass, check_views
 from lightning_ssl_theory.operators.covariance_sums import BatchSums, add_samples
 from lightning_ssl_theory.operators.covered_layers import CoveredLayers, not_finite_layers
@@ -22,18 +24,20 @@ from lightning_ssl_theory.operators.output_cotangents import (
     PairwiseObjective,
     covariance_cotangents,
     gradient_cotangents,
-    output_variance,
+    output_moments,
 )
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 from lightning_ssl_theory.operators.scalar_estimates import (
+    TINY,
     CovarianceScalars,
     Population,
+    gradient_spread,
     layer_scalars,
     probe_estimates,
     weight_estimates,
 )
 from lightning_ssl_theory.tracing.chunked_trace import MEMORY_BUDGET, ChunkedTrace
-from lightning_ssl_theory.tracing.inputs import Inputs, device_of
+from lightning_ssl_theory.tracing.inputs import Inputs, device_of, floating_dtype, in_precision
 from lightning_ssl_theory.tracing.layer_names import LayerChoice, resolve_layers
 from lightning_ssl_theory.tracing.network_output import Output
 from lightning_ssl_theory.tracing.network_trace import NetworkTrace
@@ -41,6 +45,8 @@ from lightning_ssl_theory.tracing.plain_torch import full_precision
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
 PROBES_AT_ONCE = 8
+LEAST_SPREAD = 0.01
+"""Share of a second moment that its variance needs to be, for float32 to tell values apart: below it float64 does."""
 
 
 @full_precision
@@ -77,7 +83,9 @@ def covariance_scalars(
         num_sketches: r random weight vectors for the Frobenius norm.
         memory_budget: Bytes that a chunk of samples may take; see `ChunkedTrace`.
         dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
-        dtype: Precision; that of the floating views, else of the network, by default.
+        dtype: Precision; that of the floating views, else of the network, by default. Where outputs or a layer's
+            per-sample gradients are nearly the same for all samples, as in a collapsed network, a pass in float32 is
+            made again in float64, on devices that have it.
         generator: Source of probes and weight vectors on the CPU, in the same state on every rank.
         all_sum: Sum over ranks; what crosses is m + 1 weight gradients (2 more with a loss) and 2 m r^2 numbers a
             layer, those of all layers together for every 8 probes.
@@ -108,6 +116,48 @@ def covariance_scalars(
     check_callable(loss, "loss", or_none=True)
     check_instance(dtype, "dtype", torch.dtype, or_none=True)
     check_pass(dropout_seed=dropout_seed, generator=generator, all_sum=all_sum)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    once = partial(
+        _scalars,
+        model,
+        layers=layers,
+        num_probes=num_probes,
+        loss=loss,
+        estimator=estimator,
+        exact_growth=exact_growth,
+        output=output,
+        num_sketches=num_sketches,
+        memory_budget=memory_budget,
+        dropout_seed=dropout_seed,
+        seed=seed,
+        all_sum=all_sum,
+    )
+    found, spread = once(views, dtype=dtype)
+    is_exact = (dtype or floating_dtype(views, model)) == torch.float64
+    if spread > LEAST_SPREAD or is_exact or device_with_float64(device_of(views)) != device_of(views):
+        return found
+    del found
+    return once(in_precision(views, torch.float64), dtype=torch.float64)[0]
+
+
+def _scalars(
+    model: nn.Module,
+    views: Inputs,
+    *,
+    layers: Sequence[LayerChoice] | LayerChoice | None,
+    num_probes: int | None,
+    loss: PairwiseObjective | None,
+    estimator: Estimator,
+    exact_growth: Sequence[LayerChoice] | LayerChoice,
+    output: Output,
+    num_sketches: int,
+    memory_budget: int,
+    dropout_seed: int | None,
+    dtype: torch.dtype | None,
+    seed: int,
+    all_sum: AllSum,
+) -> tuple[CoveredLayers[CovarianceScalars], float]:
+    # the scalars, and the smallest share of a second moment that is variance; the same on every rank
     population = _population(views, estimator, all_sum)
     trace = ChunkedTrace(
         model,
@@ -120,7 +170,6 @@ def covariance_scalars(
         dtype=dtype,
         all_sum=all_sum,
     )
-    seed = int(torch.randint(2**62, (), generator=generator))
     directions = {
         name: WeightDirections(layer.kind, num_sketches, seed=seed + 1 + 2 * index, like=trace.outputs)
         for index, (name, layer) in enumerate(trace.layers.items())
@@ -134,6 +183,7 @@ def covariance_scalars(
     along = _pass(trace, first, directions, sums, cotangents, known)
     sums.over_ranks(all_sum)
     estimates = {name: probe_estimates(found, population) for name, found in sums.layers.items()}
+    spreads = [gradient_spread(found, population) for found in sums.layers.values()]
     of_weights = {
         name: weight_estimates(
             trace.layers[name].weight, found.pulled, _growth(along[name], estimator, all_sum)
@@ -149,7 +199,8 @@ def covariance_scalars(
             estimates[name] = estimates[name].joined(probe_estimates(found, population))
     values = {name: [*estimates[name], *of_weights[name].known()] for name in estimates}
     left_out = not_finite_layers(values, layers)
-    variance = output_variance(trace.outputs, estimator=estimator, all_sum=all_sum)
+    variance, square = output_moments(trace.outputs, estimator=estimator, all_sum=all_sum)
+    spreads.append(variance / square.clamp(min=TINY))
     scalars = {
         name: layer_scalars(
             estimates[name],
@@ -161,7 +212,7 @@ def covariance_scalars(
         for name in estimates
         if name not in left_out
     }
-    return CoveredLayers(scalars, trace.left_out | left_out)
+    return CoveredLayers(scalars, trace.left_out | left_out), min(map(float, spreads))
 
 
 def _population(views: Inputs, estimator: Estimator, all_sum: AllSum) -> Population:
@@ -186,7 +237,7 @@ def _probes(num_probes: int | None, outputs: Tensor, seed: int) -> Tensor:
 
 def _growth(along: Sequence[Tensor], estimator: Estimator, all_sum: AllSum) -> Tensor | None:
     # w^T OP w from K^T w of every view, where that is known
-    return output_variance(torch.cat([*along]), estimator=estimator, all_sum=all_sum) if along else None
+    return output_moments(torch.cat([*along]), estimator=estimator, all_sum=all_sum)[0] if along else None
 
 
 def _sums(

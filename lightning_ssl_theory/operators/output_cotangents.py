@@ -59,11 +59,26 @@ def covariance_cotangents(outputs: Tensor, *, estimator: Estimator, all_sum: All
     return ((others - elsewhere) / (count * num_views)).to(outputs)
 
 
-def output_variance(outputs: Tensor, *, estimator: Estimator, all_sum: AllSum = identity) -> Tensor:
-    """Trace of the covariance of the samples' mean outputs, a float64 scalar; `covariance_cotangents` has the rest."""
-    outputs = to_float64(outputs)
-    cotangents = covariance_cotangents(outputs, estimator=estimator, all_sum=all_sum)
-    return all_sum((outputs * cotangents).sum())
+def output_moments(
+    outputs: Tensor, *, estimator: Estimator, all_sum: AllSum = identity
+) -> tuple[Tensor, Tensor]:
+    """Trace of the covariance of the samples' mean outputs, and mean of ||f||^2 over all views.
+
+    Args:
+        outputs: f of this rank's views, (n, A, D).
+        estimator: "plugin" or "unbiased".
+        all_sum: Sum over ranks.
+
+    Returns:
+        Two float64 scalars.
+    """
+    exact = to_float64(outputs)
+    cotangents = covariance_cotangents(exact, estimator=estimator, all_sum=all_sum)
+    square, num_views = exact.square().sum(), exact.new_tensor(exact.shape[0] * exact.shape[1])
+    variance, square, num_views = all_sum(
+        torch.stack([(exact * cotangents).sum(), square, num_views])
+    ).unbind()
+    return variance, square / num_views
 
 
 def gradient_cotangents(outputs: Tensor, loss: PairwiseObjective) -> tuple[Tensor, Tensor]:

@@ -115,6 +115,13 @@ def probe_estimates(sums: CovarianceSums, population: Population) -> ProbeEstima
     )
 
 
+def gradient_spread(sums: CovarianceSums, population: Population) -> Tensor:
+    """Share of the second moment of K u over samples and views that is variance, mean over probes; 1 where K is 0."""
+    second = sums.gradients.of_views.sum() / population.num_samples
+    mean = sums.gradients.total.double().square().sum() / population.num_samples**2
+    return (1 - mean / second.clamp(min=TINY)).where(second > 0, 1)
+
+
 class WeightEstimates(NamedTuple):
     """What the weight of a layer and gradients with respect to it say, without any probe.
 

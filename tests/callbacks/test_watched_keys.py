@@ -157,3 +157,17 @@ def test_periods_that_never_meet_are_told_at_the_start():
         max_epochs=4,
         check_val_every_n_epoch=4,
     )
+
+
+def test_a_resumed_run_counts_the_epochs_before(tmp_path):
+    arguments = {"val": clean_loader(), "check_val_every_n_epoch": 2}
+    trainer, _ = fit(ToySSL(), [CollapseMonitor(every_n_epochs=2)], max_epochs=2, **arguments)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    # warnings are errors: of the one epoch that is left none is looked at
+    fit(
+        ToySSL(),
+        [CollapseMonitor(every_n_epochs=2)],
+        max_epochs=3,
+        ckpt_path=tmp_path / "two.ckpt",
+        **arguments,
+    )

@@ -117,6 +117,13 @@ def test_lucky_nodes():
     assert lucky_nodes(alignment, is_active).tolist() == [0, -1, 2]
 
 
+def test_of_neurons_that_rounding_tells_apart_the_first_is_lucky():
+    alignment = torch.tensor([[0.1, 0.7, 0.7]], dtype=torch.float64)
+    for noise in (-1e-7, 0.0, 1e-7):
+        shifted = alignment + torch.tensor([0.0, 0.0, noise])
+        assert lucky_nodes(shifted, torch.ones(1, 3, dtype=torch.bool)).tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("features", "latents", "message"),
     [
