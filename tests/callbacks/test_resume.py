@@ -3,12 +3,12 @@
 import pytest
 import torch
 from helpers.every_diagnostic import SECTIONS, every_diagnostic
-from helpers.toy_ssl import ToySSL, Views, clean_loader, fit, seed_all, toy_images
+from helpers.toy_ssl import ToySSL, Views, clean_loader, fit, seed_all, toy_images, view_loader
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, default_collate
 
-from lightning_ssl_theory.callbacks import CovarianceOperators
+from lightning_ssl_theory.callbacks import CollapseMonitor, CovarianceOperators
 
 CHECKPOINT_STEP = 7  # in the middle of the second of three epochs of five steps
 
@@ -100,3 +100,16 @@ def test_checkpoint_loads_with_weights_only(runs):
     ours = {key: state for key, state in states.items() if "values" in state}
     assert len(ours) == 6 + 6 + 2  # none lost for another of the same class
     assert {state["last_step"] for state in ours.values()} == {5, 6}
+
+
+def test_a_loader_that_cannot_keep_its_place_is_told_in_one_sentence(tmp_path, recwarn):
+    arguments = {"train": view_loader(), "max_epochs": 2}
+    saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=CHECKPOINT_STEP, save_top_k=-1)
+    fit(ToySSL(), [CollapseMonitor(every_n_steps=3), saver], enable_checkpointing=True, **arguments)
+    recwarn.clear()
+    checkpoint = tmp_path / f"step={CHECKPOINT_STEP}.ckpt"
+    fit(ToySSL(), [CollapseMonitor(every_n_steps=3)], ckpt_path=checkpoint, **arguments)
+    told = [str(warning.message) for warning in recwarn if "resumable" in str(warning.message)]
+    assert len(told) == 1
+    assert "your dataloader is not resumable" in told[0]
+    assert "implementing the `state_dict` / `load_state_dict` interface" in told[0]

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import stat
 import time
 from pathlib import Path
 
@@ -43,10 +45,24 @@ def kill_wandb() -> None:
             os.kill(int(status.parent.name), signal.SIGKILL)
 
 
-def test_wandb_killed_in_the_middle_of_a_run_is_one_warning(tmp_path, recwarn):
+def cut_wandb_off() -> None:
+    """Every connection of this process to a server on this machine ends, as if the service were out of reach."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            if stat.S_ISSOCK(descriptor.stat().st_mode):
+                with socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+                    if connection.getpeername():
+                        connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # it listens, or is closed already
+
+
+@pytest.mark.parametrize("end_wandb", [kill_wandb, cut_wandb_off])
+def test_wandb_gone_in_the_middle_of_a_run_is_one_warning(end_wandb, tmp_path, recwarn):
     loggers = run_loggers(tmp_path, "offline")
     _, wandb = loggers
-    kill_wandb()
+    loggers[1].log_metrics({"a": 1.0}, step=0)
+    end_wandb()
     step, until = 0, time.monotonic() + 30
     while not wandb.is_lost and time.monotonic() < until:
         for logger in loggers:
