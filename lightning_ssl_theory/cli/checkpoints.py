@@ -35,7 +35,8 @@ class Checkpoint(NamedTuple):
     @property
     def metrics(self) -> Path:
         """The metrics.csv of its run, if it lies in a run folder."""
-        return self.path.resolve().parent.parent / METRICS_FILE
+        folder = self.path.resolve().parent
+        return (folder.parent if folder.name == CHECKPOINTS else folder) / METRICS_FILE
 
 
 def newest_checkpoint(folder: Path, given: Iterable[Callback]) -> Checkpoint:
@@ -51,7 +52,10 @@ def newest_checkpoint(folder: Path, given: Iterable[Callback]) -> Checkpoint:
     Raises:
         RunFolderError: When there is none that training can go on from.
     """
-    folders = {folder / CHECKPOINTS}
+    folders = {
+        folder / CHECKPOINTS,
+        folder,
+    }  # Lightning puts what it saves for SLURM into the run folder itself
     folders |= {Path(call.dirpath) for call in given if isinstance(call, ModelCheckpoint) and call.dirpath}
     # without broken links
     paths = sorted(

@@ -159,7 +159,9 @@ class TrainingCLI(LightningCLI):
             )
             kwargs.setdefault("default_root_dir", settings["default_root_dir"] or folder)
             if settings["logger"] is None:
-                kwargs["logger"] = run_loggers(folder, options["wandb"])
+                kwargs["logger"] = run_loggers(
+                    folder, options["wandb"], is_continued=self._folder is not None
+                )
                 if self.subcommand == "fit" and self._checkpoint is not None:
                     _continue_metrics(kwargs["logger"][0], self._checkpoint)
         return super().instantiate_trainer(**kwargs)

@@ -128,13 +128,16 @@ def _read_lock(folder: Path) -> str:
     return (folder / _LOCK_FILE).read_text(encoding="utf-8", errors="replace")
 
 
-def run_loggers(folder: Path, wandb: WandbMode, *, group: Path | None = None) -> list[Logger]:
+def run_loggers(
+    folder: Path, wandb: WandbMode, *, group: Path | None = None, is_continued: bool = False
+) -> list[Logger]:
     """metrics.csv in the run folder, and Weights & Biases as asked for.
 
     Args:
         folder: The run folder.
         wandb: "online" falls back to "offline" when nobody is logged in or the server cannot be reached.
         group: A folder of several runs whose Weights & Biases files are to lie together, and that names them.
+        is_continued: Whether the run at Weights & Biases that the folder holds is gone on with.
 
     Returns:
         The loggers; with "off" the first one alone, and wandb is not imported.
@@ -143,7 +146,7 @@ def run_loggers(folder: Path, wandb: WandbMode, *, group: Path | None = None) ->
     if wandb == "off":
         return [metrics]
     name = folder.name if group is None else f"{group.name}/{folder.name}"
-    return [metrics, wandb_logger(wandb, name=name, save_dir=group or folder)]
+    return [metrics, wandb_logger(wandb, name=name, save_dir=group or folder, is_continued=is_continued)]
 
 
 def run_callbacks(

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,9 @@ class StopSignals(Callback):
     the processes agree to stop where all of them are between two steps, or two batches of a validation. A second
     signal stops the process at once, with the checkpoints it has.
 
+    The signal by which SLURM announces the end of a job's time is noted likewise: Lightning's own handler, which saves
+    and asks for the job to be started again, is called where all processes are between two steps.
+
     Lightning's OnExceptionCheckpoint would save wherever the process is, and resume from an older checkpoint unasked.
 
     Args:
@@ -43,6 +46,8 @@ class StopSignals(Callback):
         self._signal: int | None = None
         self._process = os.getpid()
         self._last_step, self._is_validation_even = 0, False
+        self._requeue: Callable[[int, FrameType | None], Any] | None = None
+        self._is_time_up = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen, from before a loader starts processes, which inherit it."""
@@ -53,6 +58,7 @@ class StopSignals(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen in place of Lightning, which waits for the other processes wherever SIGTERM finds it."""
         self._listen()
+        self._listen_to_scheduler(trainer)
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
@@ -90,6 +96,9 @@ class StopSignals(Callback):
             trainer.save_checkpoint(self._path)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
+        if self._requeue is not None and any_rank(self._is_time_up):
+            self._is_time_up = False
+            self._requeue(signal.SIGUSR1, None)  # training goes on until SLURM ends it
         if not any_rank(self._signal is not None):
             return
         is_terminated = any_rank(self._signal == signal.SIGTERM)
@@ -103,6 +112,21 @@ class StopSignals(Callback):
             # to SLURM's own requeueing SIGTERM means nothing
             if not SLURMEnvironment.detect():
                 signal.signal(signal.SIGTERM, self._note)
+
+    def _listen_to_scheduler(self, trainer: Trainer) -> None:
+        environment = trainer._accelerator_connector.cluster_environment
+        is_asked = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
+        if not is_asked or threading.current_thread() is not threading.main_thread():
+            return
+        assert isinstance(environment, SLURMEnvironment)
+        signum = environment.requeue_signal
+        handler = None if signum is None else signal.getsignal(signum)
+        if signum is not None and callable(handler):
+            self._requeue = handler
+            signal.signal(signum, self._note_end_of_time)
+
+    def _note_end_of_time(self, signum: int, frame: FrameType | None) -> None:
+        self._is_time_up = os.getpid() == self._process
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

@@ -82,8 +82,10 @@ class RunWandbLogger(WandbLogger):
             wandb.teardown(exit_code=1)  # or it would print a traceback when the process ends
 
 
-def wandb_logger(mode: Literal["online", "offline"], *, name: str, save_dir: Path) -> RunWandbLogger:
-    """A logger of a new Weights & Biases run, which keeps its files in `save_dir/wandb`.
+def wandb_logger(
+    mode: Literal["online", "offline"], *, name: str, save_dir: Path, is_continued: bool = False
+) -> RunWandbLogger:
+    """A logger of a Weights & Biases run, which keeps its files in `save_dir/wandb`.
 
     The environment of the process stays as it is.
 
@@ -92,37 +94,53 @@ def wandb_logger(mode: Literal["online", "offline"], *, name: str, save_dir: Pat
             does not answer.
         name: The run's display name.
         save_dir: An existing folder.
+        is_continued: Whether it goes on with the run whose files are there, if there are any.
 
     Returns:
         The logger; on all processes but the first one it does nothing.
     """
-    run = _start(mode, name, save_dir) if getattr(rank_zero_only, "rank", 0) == 0 else None
+    run_id = _newest_id(save_dir) if is_continued else None
+    run = _start(mode, name, save_dir, run_id) if getattr(rank_zero_only, "rank", 0) == 0 else None
     return RunWandbLogger(name, save_dir=save_dir, project=_PROJECT, experiment=run)
 
 
-def _start(mode: Literal["online", "offline"], name: str, save_dir: Path) -> "Run":
+def _newest_id(save_dir: Path) -> str | None:
+    # folders are called run-TIME-ID or offline-run-TIME-ID
+    times = {path: path.name.split("run-")[-1].split("-", 1) for path in save_dir.glob("wandb/*run-*-*")}
+    return max(times.values(), default=[None])[-1]
+
+
+def _start(mode: Literal["online", "offline"], name: str, save_dir: Path, run_id: str | None) -> "Run":
     import wandb
 
     if mode == "online":
         reason = "nobody is logged in (`wandb login`)"
         if _has_credentials():
             try:
-                return _init("online", name, save_dir)
+                return _init("online", name, save_dir, run_id)
             except (wandb.errors.Error, OSError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         print(
             f"Weights & Biases is not online: {reason}; the run is kept in {save_dir / 'wandb'}, "
             "`wandb sync` sends it later."
         )
-    return _init("offline", name, save_dir)
+    return _init("offline", name, save_dir, run_id)
 
 
-def _init(mode: Literal["online", "offline"], name: str, save_dir: Path) -> "Run":
+def _init(mode: Literal["online", "offline"], name: str, save_dir: Path, run_id: str | None) -> "Run":
     import wandb
 
     # `mode` here and not WandbLogger(offline=True), which sets WANDB_MODE for the whole process
     settings = wandb.Settings(silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT, finish_timeout=60)
-    run = wandb.init(project=_PROJECT, name=name, dir=save_dir, mode=mode, settings=settings)
+    run = wandb.init(
+        project=_PROJECT,
+        name=name,
+        dir=save_dir,
+        mode=mode,
+        settings=settings,
+        id=run_id,
+        resume="allow" if run_id and mode == "online" else None,
+    )
     # WandbLogger does the same for the runs it starts itself
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
