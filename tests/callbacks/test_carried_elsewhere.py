@@ -9,8 +9,10 @@ from helpers.every_diagnostic import every_diagnostic
 from helpers.toy_ssl import QUIET, ToySSL, clean_loader, fit, view_loader
 from lightning.pytorch import Trainer
 
+from lightning_ssl_theory import ContrastiveSSL
 from lightning_ssl_theory.callbacks import CollapseMonitor, CovarianceOperators, LatentTreeMonitor
 from lightning_ssl_theory.callbacks.flow_overlay import FlowOverlay
+from lightning_ssl_theory.losses import InfoNCELoss
 
 
 def read(batch):
@@ -164,3 +166,9 @@ def test_our_modules_in_the_trainer_of_the_old_name_get_a_sentence():
     module = ContrastiveSSL(inner.backbone, inner.projector, InfoNCELoss())
     with pytest.raises(TypeError, match=r"`model` must be a `LightningModule` .*, got `ContrastiveSSL`"):
         package.Trainer(**QUIET).fit(module, view_loader())
+
+
+def test_our_modules_are_refused_by_the_trainer_of_the_old_name_before_anything_runs():
+    module = ContrastiveSSL(torch.nn.Linear(2, 2), torch.nn.Identity(), InfoNCELoss())
+    with pytest.raises(TypeError, match=r"must be a `LightningModule` .*got `ContrastiveSSL`"):
+        old_name().Trainer(**QUIET).fit(module, view_loader())

@@ -51,6 +51,17 @@ def test_drop_in(tmp_path):
     assert {"probe/backbone/ridge_top1", "selectivity/backbone/max_z"} <= set(values)
 
 
+def test_ray_train(tmp_path):
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
+    ray.init(num_cpus=3, include_dashboard=False)
+    try:
+        values = load("ray_train").main(max_epochs=1, output_dir=str(tmp_path))
+    finally:
+        ray.shutdown()
+    assert {key.split("/")[0] for key in values} >= {"covariance", "collapse", "probe"}
+    assert 0 < values["probe/backbone/ridge_top1"] <= 1
+
+
 def test_simclr_images(tmp_path):
     for split, per_class in (("train", 12), ("test", 4)):
         for label in ("cat", "dog"):
