@@ -12,6 +12,7 @@ from lightning_ssl_theory.metrics.alignment import Alignment, alignment
 from lightning_ssl_theory.metrics.augmentation_concentration import Concentration, augmentation_concentration
 from lightning_ssl_theory.metrics.augmented_distances import augmented_distances
 from lightning_ssl_theory.metrics.dimension_alignment import dimension_alignment
+from lightning_ssl_theory.metrics.divergence_bounds import DivergenceBounds, PairBounds, divergence_bounds
 from lightning_ssl_theory.metrics.effective_rank import (
     EffectiveRank,
     EffectiveRankValues,
@@ -42,6 +43,7 @@ __all__ = [
     "Alignment",
     "Concentration",
     "DictionaryCoverage",
+    "DivergenceBounds",
     "EffectiveRank",
     "EffectiveRankValues",
     "FeatureNormValues",
@@ -49,6 +51,7 @@ __all__ = [
     "GeneralizationBound",
     "LatentSelectivity",
     "LatentSelectivityValues",
+    "PairBounds",
     "RankOne",
     "RankOneValues",
     "Selectivity",
@@ -61,6 +64,7 @@ __all__ = [
     "augmented_distances",
     "dictionary_coverage",
     "dimension_alignment",
+    "divergence_bounds",
     "feature_effective_rank",
     "feature_norms",
     "generalization_bound",

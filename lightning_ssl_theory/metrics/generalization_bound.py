@@ -5,14 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import (
-    InputError,
-    check_finite,
-    check_number,
-    check_shape,
-    check_targets,
-    check_two_classes,
-)
+from lightning_ssl_theory.checks import InputError, check_number
+from lightning_ssl_theory.metrics.class_centres import class_centres
 
 
 class GeneralizationBound(NamedTuple):
@@ -87,28 +81,17 @@ def generalization_bound(
         >>> bool(found.holds), float(found.bound), float(found.error)
         (True, 0.0, 0.0)
     """
-    radius = _check_features(features)
-    check_targets(labels, len(features), None, "labels")
-    class_count = torch.bincount(labels)
-    check_two_classes(class_count)
-    if not class_count.all():
-        raise InputError(
-            f"Expected samples of every class in 0..{len(class_count) - 1}, found none of class "
-            f"{int(class_count.argmin())}; number the classes of `labels` without gaps."
-        )
-    features = features.double() / radius
+    features, radius, shares, centres = class_centres(features, labels)
+    labels = labels.to(features.device)
     sigma = _within(sigma, "sigma", largest=1.0, like=features)
     delta, epsilon, lipschitz = (
         _within(value, name, like=features)
         for value, name in ((delta, "delta"), (epsilon, "epsilon"), (lipschitz, "lipschitz"))
     )
-    centres = features.new_zeros(len(class_count), features.shape[2])
-    centres = centres.index_add(0, labels, features.mean(1)) / class_count[:, None]
     products = centres @ centres.mT
     spread = torch.cdist(features, features).flatten(1).amax(1) * radius
     r_epsilon = (spread > epsilon[..., None]).double().mean(-1)
-    smallest_share = class_count.min() / len(labels)
-    rho = 2 * (1 - sigma) + r_epsilon / smallest_share + sigma * (lipschitz * delta + 2 * epsilon) / radius
+    rho = 2 * (1 - sigma) + r_epsilon / shares.min() + sigma * (lipschitz * delta + 2 * epsilon) / radius
     delta_mu = 1 - products.diagonal().min()
     threshold = 1 - rho - (2 * rho).sqrt() - delta_mu / 2
     divergence = products.fill_diagonal_(-torch.inf).max()
@@ -117,24 +100,6 @@ def generalization_bound(
     nearest = torch.cdist(features[:, 0], centres).argmin(1)
     error = (nearest != labels).double().mean()
     return GeneralizationBound(r_epsilon, rho, delta_mu, divergence, threshold, holds, bound, error)
-
-
-def _check_features(features: Tensor) -> float:
-    check_shape(features, "features", "N+ A+ D+")
-    check_finite(features, "features")
-    if features.shape[1] < 2:
-        raise InputError(
-            "Expected `features` of at least two views, got one; pass (N, A, D), the clean sample first."
-        )
-    norms = features.double().norm(dim=2)
-    radius = float(norms.mean())
-    tolerance = 1e3 * torch.finfo(features.dtype if features.is_floating_point() else torch.float32).eps
-    if not float((norms - radius).abs().max()) <= tolerance * radius or radius == 0:
-        raise InputError(
-            f"Expected `features` of one norm, got {float(norms.min()):.4g} to {float(norms.max()):.4g}; "
-            "normalize them."
-        )
-    return radius
 
 
 def _within(value: Tensor | float, name: str, *, like: Tensor, largest: float = torch.inf) -> Tensor:

@@ -187,6 +187,10 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "metrics.dictionary_coverage": lambda: {"weights": draw(5, 4), "dictionary": orthonormal()},
     "metrics.dimension_alignment": lambda: {"features": draw(6, 3)},
+    "metrics.divergence_bounds": lambda: {
+        "features": torch.nn.functional.normalize(draw(6, 2, 3), dim=2),
+        "labels": torch.tensor([0, 0, 0, 1, 1, 1]),
+    },
     "metrics.feature_effective_rank": lambda: {"features": draw(6, 3)},
     "metrics.feature_norms": lambda: {"features": draw(6, 4), "dictionary": orthonormal()},
     "metrics.latent_selectivity": lambda: {"features": draw(6, 2, 3), "latents": bits(6, 2)},
