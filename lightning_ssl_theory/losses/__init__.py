@@ -1,17 +1,23 @@
 """Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization."""
 
+from lightning_ssl_theory.losses.cross_correlation import CrossCorrelationLoss
 from lightning_ssl_theory.losses.info_nce import InfoNCELoss
 from lightning_ssl_theory.losses.pairwise import PairwiseLoss
 from lightning_ssl_theory.losses.simple_contrastive import SimpleContrastiveLoss
 from lightning_ssl_theory.losses.soft_triplet import SoftTripletLoss
+from lightning_ssl_theory.losses.spectral_contrastive import SpectralContrastiveLoss
 from lightning_ssl_theory.losses.stop_gradient_info_nce import StopGradientInfoNCELoss
 from lightning_ssl_theory.losses.trace import TraceLoss
+from lightning_ssl_theory.losses.vicreg import VICRegLoss
 
 __all__ = [
+    "CrossCorrelationLoss",
     "InfoNCELoss",
     "PairwiseLoss",
     "SimpleContrastiveLoss",
     "SoftTripletLoss",
+    "SpectralContrastiveLoss",
     "StopGradientInfoNCELoss",
     "TraceLoss",
+    "VICRegLoss",
 ]

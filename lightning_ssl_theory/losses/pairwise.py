@@ -19,6 +19,7 @@ from lightning_ssl_theory.distributed import (
     is_distributed,
     row_places,
 )
+from lightning_ssl_theory.losses.batch_moments import check_views
 
 Distance = Literal["cosine", "squared"]
 
@@ -114,13 +115,7 @@ class PairwiseLoss(nn.Module, ABC):
         """
 
     def _alignment_and_loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-        check_shape(z1, "z1", "N D")
-        check_shape(z2, "z2", "N D")
-        if z1.shape != z2.shape:
-            raise InputError(
-                f"Expected `z1` and `z2` of one shape, got {tuple(z1.shape)} and {tuple(z2.shape)}; "
-                "pass two views of the same samples."
-            )
+        check_views(z1, z2)
         places = row_places(z1)
         _check_count(places.total, "samples over all ranks")
         dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
