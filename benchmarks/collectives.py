@@ -39,10 +39,13 @@ from lightning_ssl_theory.callbacks import (
     OrthogonalityMonitor,
 )
 from lightning_ssl_theory.losses import (
+    CrossCorrelationLoss,
     InfoNCELoss,
     SimpleContrastiveLoss,
     SoftTripletLoss,
+    SpectralContrastiveLoss,
     StopGradientInfoNCELoss,
+    VICRegLoss,
 )
 from lightning_ssl_theory.networks import MLP
 
@@ -146,6 +149,9 @@ LOSSES = {
     "SoftTripletLoss": SoftTripletLoss,
     "SimpleContrastiveLoss": SimpleContrastiveLoss,
     "StopGradientInfoNCELoss": StopGradientInfoNCELoss,
+    "CrossCorrelationLoss": CrossCorrelationLoss,
+    "VICRegLoss": VICRegLoss,
+    "SpectralContrastiveLoss": SpectralContrastiveLoss,
 }
 
 

@@ -21,7 +21,8 @@ PACKAGES = [
 
 PROMISED = {
     "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL",
-    "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss",
+    "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss "
+    "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss",
     "lightning_ssl_theory.operators": "covariance_operators",
     "lightning_ssl_theory.metrics": "Selectivity FeatureNorms ActivationSparsity Alignment Uniformity EffectiveRank",
     "lightning_ssl_theory.flows": "grassmann_flow stiefel_flow closed_form_flow",

@@ -16,6 +16,9 @@ COLLECTIVES = {
     "SoftTripletLoss": 5,
     "SimpleContrastiveLoss": 5,
     "StopGradientInfoNCELoss": 4,
+    "CrossCorrelationLoss": 4,
+    "VICRegLoss": 4,
+    "SpectralContrastiveLoss": 2,
 }
 SPAN = 0.3  # of what iterations decide: their number may differ between versions of scipy
 

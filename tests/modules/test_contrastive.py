@@ -172,6 +172,34 @@ data: {batch_size: 400, noise: false, rotation: 5}
 """
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "{class_path: lightning_ssl_theory.losses.CrossCorrelationLoss, init_args: {lamb: 0.01, eps: 1.0e-5}}",
+        "{class_path: lightning_ssl_theory.losses.VICRegLoss, init_args: {covariance_weight: 2.0}}",
+        "lightning_ssl_theory.losses.SpectralContrastiveLoss",
+    ],
+)
+def test_losses_on_moments_train_from_yaml(tmp_path, loss):
+    (tmp_path / "run.yaml").write_text(YAML.replace("{class_path: torch.nn.MSELoss}", loss))
+    cli = LightningCLI(
+        ContrastiveSSL,
+        DigitsDataModule,
+        trainer_defaults=QUIET | {"max_steps": 2, "default_root_dir": str(tmp_path)},
+        args=["--config", str(tmp_path / "run.yaml")],
+        run=False,
+        seed_everything_default=False,
+        save_config_callback=None,
+    )
+    before = copy.deepcopy(cli.model)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    metrics = cli.trainer.callback_metrics
+    torch.testing.assert_close(
+        metrics["train/loss"], metrics["train/alignment"] + metrics["train/regularization"]
+    )
+    assert not same_weights(cli.model, before)
+
+
 def test_command_line_takes_optimizer_and_scheduler_from_yaml(tmp_path):
     (tmp_path / "run.yaml").write_text(YAML)
     cli = LightningCLI(
