@@ -105,7 +105,9 @@ def table(losses: dict[str, Loss], limit: Loss, batch_size: int, num_features: i
 
 def main() -> None:
     torch.set_num_threads(1)  # several threads wait for one another where the machine has other work
-    print(f"float32, one thread, processor time, fastest of {REPEATS} calls in turn; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"float32, one thread, processor time, fastest of {REPEATS} calls in turn; load {os.getloadavg()[0]:.1f}"
+    )
     print(f"{'B':>6}{'D':>6} {'':12}{'ms':>9}{'/ ours':>8}{'value':>12}")
     print("NT-Xent")
     nt_xent: dict[str, Loss] = {

@@ -31,22 +31,22 @@ class BatchMoments(NamedTuple):
     total: Tensor
 
 
-def two_views(z1: Tensor, z2: Tensor) -> Tensor:
-    """Two views of this rank's samples as one tensor, in float32 at least.
+def two_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+    """Two views of this rank's samples in one precision, float32 at least.
 
     Args:
         z1: First views, shape (n_r, D).
         z2: Second views of the same samples, shape (n_r, D).
 
     Returns:
-        Shape (2, n_r, D), float64 where one of them is, else float32.
+        Both, in float64 where one of them is, else in float32.
 
     Raises:
         InputError: If one is no matrix of real numbers or their shapes differ.
     """
     check_views(z1, z2)
     dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
-    return torch.stack([z1.to(dtype), z2.to(dtype)])
+    return z1.to(dtype), z2.to(dtype)
 
 
 def check_views(z1: Tensor, z2: Tensor) -> None:
@@ -86,7 +86,7 @@ def batch_moments(rows: Tensor, along: Tensor | None = None) -> BatchMoments:
     along = rows.new_zeros(()) if along is None else along
     num_rows = rows.shape[1]
     if not is_distributed():
-        _check_two(num_rows)
+        check_two(num_rows)
         mean = rows.mean(1, keepdim=True)
         centred = rows - mean
         return BatchMoments(num_rows, mean, centred, centred.square().mean(1, keepdim=True), along)
@@ -99,14 +99,15 @@ def batch_moments(rows: Tensor, along: Tensor | None = None) -> BatchMoments:
     sums = torch.cat([(first + num_rows * point).flatten(), second.flatten(), counts])
     total = all_sum_with_grad(sums)
     num_samples = int(total[-1])
-    _check_two(num_samples)
+    check_two(num_samples)
     mean, square = (total[:-2] / num_samples).unflatten(0, (2, *shift.shape)).unbind()
     variance = (square - mean.square()).clamp(min=0).to(rows.dtype)
     mean = mean.to(rows.dtype)
     return BatchMoments(num_samples, mean, rows - mean, variance, total[-2].to(rows.dtype))
 
 
-def _check_two(num_samples: int) -> None:
+def check_two(num_samples: int) -> None:
+    """Raise InputError unless there are samples to have a variance."""
     check_count(num_samples, 2, "there is no variance in one")
 
 
@@ -166,7 +167,8 @@ class _OffDiagonalEnergy(Function):
             matrix = whole - own.diag_embed()
         upstream = all_sum_with_grad(torch.cat([energy[:, None], diagonal], dim=1))[:, None]
         energy, diagonal = upstream.split([1, diagonal.shape[1]], dim=2)
+        gradient = 2 * energy * matrix  # of M, but for its diagonal
+        gradient.diagonal(dim1=1, dim2=2).copy_(diagonal[:, 0])
         if y is None:
-            return (4 * energy * x) @ matrix + 2 * diagonal * x, None, None
-        by_x = (2 * energy * y) @ matrix.mT + diagonal * y
-        return by_x, (2 * energy * x) @ matrix + diagonal * x, None
+            return 2 * (x @ gradient), None, None
+        return y @ gradient.mT, x @ gradient, None

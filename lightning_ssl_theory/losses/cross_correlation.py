@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from lightning_ssl_theory.checks import InputError, check_flag, check_number
 from lightning_ssl_theory.distributed import all_sum, is_distributed
 from lightning_ssl_theory.losses.batch_moments import (
-    BatchMoments,
     batch_moments,
     check_count,
+    check_two,
     off_diagonal_energy,
     two_views,
 )
@@ -98,39 +98,51 @@ class CrossCorrelationLoss(nn.Module):
         Raises:
             InputError: As in `forward`.
         """
-        rows = two_views(z1, z2)
-        with torch.autocast(rows.device.type, enabled=False):
+        x1, x2 = two_views(z1, z2)
+        with torch.autocast(x1.device.type, enabled=False):
             if self.standardize:
-                moments = batch_moments(rows)
-                count, weight = moments.num_samples, self.lamb
-                rows = moments.centred / self._deviation(moments)
+                x1, x2, num_samples = self._standardized(x1, x2)
             else:
-                count, weight = _num_samples(rows), 1.0
-            energy, diagonal = off_diagonal_energy(
-                rows[:1] / count, rows[1:], is_symmetrized=not self.standardize
-            )
-            return {"alignment": (1 - diagonal).square().sum(), "regularization": weight * energy.sum()}
+                num_samples = _num_samples(x1)
+            energy, diagonal = off_diagonal_energy(x1[None], x2[None], is_symmetrized=not self.standardize)
+            alignment = (1 - diagonal / num_samples).square().sum()
+            weight = self.lamb if self.standardize else 1.0
+            return {"alignment": alignment, "regularization": weight * energy.sum() / num_samples**2}
 
-    def _deviation(self, moments: BatchMoments) -> Tensor:
+    def _standardized(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, int]:
+        if is_distributed():
+            moments = batch_moments(torch.stack([z1, z2]))
+            mean, variance, num_samples = moments.mean, moments.variance, moments.num_samples
+            first, second = (moments.centred * (variance + self.eps).rsqrt()).unbind()
+        else:
+            num_samples = len(z1)
+            check_two(num_samples)
+            (first, *own), (second, *other) = (_batch_normalized(z, self.eps) for z in (z1, z2))
+            mean, variance = (torch.stack(pair) for pair in zip(own, other, strict=True))
         if self.eps == 0:
-            _check_variance(moments)
-        return (moments.variance + self.eps).sqrt()
+            _check_variance(mean.reshape(2, -1), variance.reshape(2, -1))
+        return first, second, num_samples
+
+
+def _batch_normalized(z: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    # Standardized rows in one pass forward and one backward, mean and variance. The shift changes nothing but rounding.
+    shift = z.detach().mean(0)
+    rows, _, scale = torch.native_batch_norm(z - shift, None, None, None, None, True, 0.0, eps)
+    variance = (scale**-2 - eps).masked_fill(scale == 0, 0.0)  # the scale of a constant is 0 on the CPU
+    return rows, shift, variance.detach()
 
 
 def _num_samples(rows: Tensor) -> int:
-    count = (
-        int(all_sum(torch.tensor(rows.shape[1], device=rows.device))) if is_distributed() else rows.shape[1]
-    )
+    count = int(all_sum(torch.tensor(len(rows), device=rows.device))) if is_distributed() else len(rows)
     check_count(count, 1, "there is nothing to correlate")
     return count
 
 
-def _check_variance(moments: BatchMoments) -> None:
+def _check_variance(mean: Tensor, variance: Tensor) -> None:
     # The same on every rank, so that all of them leave together. What rounding leaves of a constant is none.
-    rounding = 16 * torch.finfo(moments.mean.dtype).eps * moments.mean.abs()
-    is_constant = moments.variance <= rounding.square()
+    is_constant = variance <= (16 * torch.finfo(mean.dtype).eps * mean).square()
     if is_constant.any():
-        view, feature = is_constant[:, 0].nonzero()[0].tolist()
+        view, feature = is_constant.nonzero()[0].tolist()
         raise InputError(
             f"Expected `z{view + 1}` to vary over the samples in every feature, got {int(is_constant.sum())} constant "
             f"ones, number {feature} first; look for a collapse or a dead unit, or pass eps=1e-5."

@@ -19,7 +19,7 @@ from lightning_ssl_theory.distributed import (
     is_distributed,
     row_places,
 )
-from lightning_ssl_theory.losses.batch_moments import check_views
+from lightning_ssl_theory.losses.batch_moments import two_views
 
 Distance = Literal["cosine", "squared"]
 
@@ -115,12 +115,10 @@ class PairwiseLoss(nn.Module, ABC):
         """
 
     def _alignment_and_loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-        check_views(z1, z2)
+        z1, z2 = two_views(z1, z2)
         places = row_places(z1)
         _check_count(places.total, "samples over all ranks")
-        dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
         with torch.autocast(z1.device.type, enabled=False):
-            z1, z2 = z1.to(dtype), z2.to(dtype)
             if self.distance == "cosine":
                 z1, z2 = _unit_rows(z1), _unit_rows(z2)
             r_positive = half_squares(z1 - z2)

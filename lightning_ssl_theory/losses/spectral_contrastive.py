@@ -59,7 +59,7 @@ class SpectralContrastiveLoss(nn.Module):
         Raises:
             InputError: As in `forward`.
         """
-        rows = two_views(z1, z2)
+        rows = torch.stack(two_views(z1, z2))
         with torch.autocast(rows.device.type, enabled=False):
             positive = (rows[0] * rows[1]).sum(1)
             own = torch.stack([positive.sum(), positive.square().sum(), positive.new_tensor(len(positive))])

@@ -91,7 +91,7 @@ class VICRegLoss(nn.Module):
         Raises:
             InputError: As in `forward`.
         """
-        rows = two_views(z1, z2)
+        rows = torch.stack(two_views(z1, z2))
         width = rows.shape[2]
         with torch.autocast(rows.device.type, enabled=False):
             moments = batch_moments(rows, along=(rows[0] - rows[1]).square().sum())
