@@ -1,0 +1,271 @@
+"""What is compared on 1, 2 and 3 ranks: for each public name a function of the part of the samples that a rank has."""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from callbacks.test_latent_tree_monitor import _rank_values
+from callbacks.test_same_numbers import NUM_VALIDATION, ROWS, logged
+from helpers.toy_ssl import ToySSL, fit, seed_all, toy_images, view_loader
+from lightning.pytorch import LightningModule
+from losses.test_pairwise import step
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_ssl_theory import losses, metrics, modules, networks
+from lightning_ssl_theory.callbacks import BiasSchedule
+from lightning_ssl_theory.distributed import all_sum, world_size
+
+SIZES = {2: (6, 3), 3: (4, 3, 2)}
+NUM_SAMPLES = 9
+
+
+class Share(NamedTuple):
+    """Samples of one process, as consecutive parts (first, end): one of a rank, all of one process that has all."""
+
+    parts: tuple[tuple[int, int], ...]
+
+    @property
+    def slices(self) -> list[slice]:
+        """Each part."""
+        return [slice(*part) for part in self.parts]
+
+    @property
+    def rows(self) -> slice:
+        """All of them."""
+        return slice(self.parts[0][0], self.parts[-1][1])
+
+
+def share_of_all(num_ranks: int) -> Share:
+    """The parts of all ranks."""
+    return Share(tuple(pairwise(accumulate(SIZES[num_ranks], initial=0))))
+
+
+Values = dict[str, Tensor]
+
+
+class Row(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        run: The values of a process from its share, the same on every rank.
+        same_alone: Why a rank alone has the values of all, where it does.
+        is_quick: Whether it needs no Trainer.
+    """
+
+    run: Callable[[Share], Values]
+    same_alone: str = ""
+    is_quick: bool = True
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# ------------------------------------------------------------------ losses
+
+
+def loss_and_gradient(share: Share, loss: nn.Module) -> Values:
+    """Value, parts, and the parameters' gradients averaged as DistributedDataParallel does."""
+    layer = nn.Linear(4, 3, dtype=torch.float64)
+    for index, parameter in enumerate(layer.parameters()):
+        parameter.data = draw(*parameter.shape, seed=index)
+    value, parts, gradients = step(layer, loss, draw(NUM_SAMPLES, 2, 4, seed=5)[share.rows])
+    gradient = torch.cat(
+        [one.flatten() for one in gradients]
+    )  # that of the bias alone may be rounding of zero
+    return {"value": value, **parts, "gradient": all_sum(gradient) / world_size()}
+
+
+LOSSES = {
+    "CrossCorrelationLoss": losses.CrossCorrelationLoss(),
+    "CrossCorrelationLoss, not standardized": losses.CrossCorrelationLoss(standardize=False),
+    "InfoNCELoss": losses.InfoNCELoss(),
+    "InfoNCELoss, squared": losses.InfoNCELoss(distance="squared", beta=0.3),
+    "InfoNCELoss, one negative": losses.InfoNCELoss(num_negatives=1),
+    "SimpleContrastiveLoss": losses.SimpleContrastiveLoss(),
+    "SoftTripletLoss": losses.SoftTripletLoss(),
+    "SpectralContrastiveLoss": losses.SpectralContrastiveLoss(),
+    "StopGradientInfoNCELoss": losses.StopGradientInfoNCELoss(),
+    "TraceLoss": losses.TraceLoss(),
+    "TraceLoss, without contrast": losses.TraceLoss(contrastive=False),
+    "VICRegLoss": losses.VICRegLoss(),
+}
+
+# ------------------------------------------------------------------ metrics
+
+
+def metric_values(share: Share, build: Callable[[], Any], inputs: tuple[Tensor, ...]) -> Values:
+    """What a metric computes from an update a part."""
+    metric = build()
+    for part in share.slices:
+        metric.update(*(one[part] for one in inputs))
+    found = metric.compute()
+    fields = {"value": found} if isinstance(found, Tensor) else found._asdict()
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+FEATURES, LATENTS = draw(NUM_SAMPLES, 4), (draw(NUM_SAMPLES, 2, seed=4) > 0).to(torch.uint8)
+GROUPS = draw(NUM_SAMPLES, 2, 3, seed=2)
+METRICS: dict[str, tuple[Callable[[], Any], tuple[Tensor, ...]]] = {
+    "ActivationSparsity": (partial(metrics.ActivationSparsity, 4), (FEATURES.relu(),)),
+    "Alignment": (metrics.Alignment, (FEATURES, draw(NUM_SAMPLES, 4, seed=1))),
+    "EffectiveRank": (partial(metrics.EffectiveRank, 4), (FEATURES,)),
+    "FeatureNorms": (partial(metrics.FeatureNorms, torch.eye(4)[:, :2]), (FEATURES,)),
+    "LatentSelectivity": (partial(metrics.LatentSelectivity, 2, 3), (GROUPS, LATENTS)),
+    "RankOne": (partial(metrics.RankOne, 2, 3), (GROUPS, draw(NUM_SAMPLES, 2, 3, seed=3), LATENTS)),
+    "Selectivity": (partial(metrics.Selectivity, 4, 3), (FEATURES, torch.arange(NUM_SAMPLES) % 3)),
+    "Uniformity": (metrics.Uniformity, (FEATURES,)),
+}
+
+# ------------------------------------------------------------------ modules
+
+
+class Views(IterableDataset):
+    """A process's part of three batches of two views."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+
+    def __iter__(self) -> Iterator[tuple[list[Tensor], Tensor]]:
+        for seed in (7, 8, 9):
+            images = draw(NUM_SAMPLES, 6, seed=seed, dtype=torch.float32)
+            views = [images + 0.5 * draw(*images.shape, seed=seed + k, dtype=torch.float32) for k in (3, 6)]
+            yield [view[self.share.rows] for view in views], torch.arange(NUM_SAMPLES)[self.share.rows]
+
+
+def over_ranks() -> dict[str, Any]:
+    """What the Trainer is told."""
+    return {"strategy": "ddp", "devices": world_size()} if dist.is_initialized() else {}
+
+
+def trained(share: Share, build: Callable[[], LightningModule], callbacks: Any = ()) -> Values:
+    """Weights after three steps, and the losses logged on the way."""
+    seed_all()
+    module = build()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    own = [build_callback() for build_callback in callbacks]
+    _, logger = fit(
+        module, own, train=DataLoader(Views(share), batch_size=None), log_every_n_steps=1, **over_ranks()
+    )
+    assert any(not torch.equal(before[name], value) for name, value in module.state_dict().items())
+    found = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    for index, (_, row) in enumerate(logger.looks("train/loss")):
+        found |= {f"{key}, step {index}": torch.tensor(value) for key, value in row.items() if key != "epoch"}
+    return found
+
+
+def contrastive() -> LightningModule:
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    return modules.ContrastiveSSL(
+        networks.MLP([6, 5, 4]), nn.Linear(4, 3), losses.VICRegLoss(1.0, 1.0, 1.0), optimizer=optimizer
+    )
+
+
+def decoupling() -> LightningModule:
+    return modules.FeatureDecouplingSSL(networks.SymmetrizedReLU(6, 5, init_std=0.2))
+
+
+def orthogonal(constraint: Any) -> LightningModule:
+    return modules.OrthogonalSSL(6, 9, 2, constraint=constraint, lr=0.05)
+
+
+CONSTRAINTS = ("grassmann", "stiefel", "polar", "parametrization", "scaled_loss", "frobenius", "none")
+MODULES: dict[str, Callable[[], LightningModule]] = {
+    "ContrastiveSSL": contrastive,
+    "FeatureDecouplingSSL": decoupling,
+    **{f"OrthogonalSSL, {word}": partial(orthogonal, word) for word in CONSTRAINTS},
+}
+
+# ------------------------------------------------------------------ callbacks
+
+SECTIONS = {
+    "CollapseMonitor": "collapse/",
+    "CovarianceOperators": "covariance/",
+    "FeatureNormMonitor": "feature_norms/",
+    "LinearProbe": "probe/",
+    "NeuronSelectivity": "selectivity/",
+    "OrthogonalityMonitor": "orthogonality/",
+}
+
+
+@cache
+def weights() -> Values:
+    """Of a network that was trained in one process, so that BatchNorm's running statistics mean something."""
+    assert not dist.is_initialized()
+    seed_all()
+    module = ToySSL()
+    fit(module, train=view_loader(), max_epochs=4)
+    return module.state_dict()
+
+
+@cache
+def looks(share: Share) -> list[tuple[int, dict[str, Any]]]:
+    """What all diagnostics log in one run: of a rank, of one process with all samples, or of the first rank alone."""
+    images, labels = toy_images(NUM_VALIDATION, seed=2)
+    if dist.is_initialized():
+        return logged(dist.get_rank(), world_size(), weights(), ROWS[world_size()], (images, labels))
+    if len(share.parts) > 1:
+        return logged(0, 1, weights(), ROWS[1], (images, labels))
+    num_ranks = next(count for count, sizes in SIZES.items() if sizes[0] == share.rows.stop)
+    own = slice(NUM_VALIDATION // num_ranks)
+    return logged(0, 1, weights(), ROWS[num_ranks], (images[own], labels[own]))
+
+
+def logged_in(share: Share, section: str) -> Values:
+    """The part of the looks that a diagnostic logs."""
+    rows = [values for _, values in looks(share) if any(key.startswith(section) for key in values)]
+    return {
+        f"{key}, row {index}": torch.tensor(value)
+        for index, values in enumerate(rows)
+        for key, value in values.items()
+        if key.startswith(section)
+    }
+
+
+def latent_tree(share: Share) -> Values:
+    """All values of the monitor of a tree; the first rank alone has the running statistics of its own."""
+    is_whole = not dist.is_initialized() and len(share.parts) > 1
+    rank = dist.get_rank() if dist.is_initialized() else int(not is_whole)
+    values, levels = _rank_values(rank, world_size())
+    found = {name: torch.tensor(value) for name, value in values.items()}
+    return found | {f"{level} {k}": part for level, parts in levels.items() for k, part in enumerate(parts)}
+
+
+def scheduled(share: Share) -> Values:
+    """Weights and biases of neurons whose biases follow a schedule."""
+    schedule = partial(BiasSchedule, ["network"], start_step=1, initial=0.3, growth=0.1)
+    return trained(share, decoupling, [schedule])
+
+
+ROWS_OF = {
+    **{f"losses.{name}": Row(partial(loss_and_gradient, loss=loss)) for name, loss in LOSSES.items()},
+    **{
+        f"metrics.{name}": Row(partial(metric_values, build=build, inputs=inputs))
+        for name, (build, inputs) in METRICS.items()
+    },
+    **{
+        f"modules.{name}": Row(partial(trained, build=build), is_quick=False)
+        for name, build in MODULES.items()
+    },
+    **{
+        f"callbacks.{name}": Row(
+            partial(logged_in, section=section),
+            same_alone="weights are equal on every rank" if section == "orthogonality/" else "",
+            is_quick=False,
+        )
+        for name, section in SECTIONS.items()
+    },
+    "callbacks.LatentTreeMonitor": Row(latent_tree, is_quick=False),
+    "callbacks.BiasSchedule": Row(scheduled, is_quick=False),
+}
+
+# public names without a row; records that calls return, and functions that know of no ranks, need no reason
+REASONS = {
+    "losses.PairwiseLoss": "what three losses share",
+    "metrics.SumMetric": "what the metrics share",
+    "callbacks.Diagnostic": "what the callbacks share",
+}
