@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_ssl_theory.checks import check_integer
 from lightning_ssl_theory.data.affine import random_affine
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
+from lightning_ssl_theory.data.held_views import NUM_VIEWS, held_views_loader
 from lightning_ssl_theory.data.strength import Strength, strength_of
 
 _MEAN, _STD = 0.3053, 0.3760  # of all pixels of all 1797 images in [0, 1]
@@ -121,6 +122,25 @@ class DigitsDataModule(LightningDataModule):
         """
         return _clean_loader(*self._train, batch_size=self._batch_size)
 
+    def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
+        """Views of the held-out third, the clean one first, the same at every pass: for `GeneralizationMonitor`.
+
+        Args:
+            num_views: A >= 2, the clean image among them.
+
+        Returns:
+            Loader of batches (views, labels): A tensors (N, 1, 8, 8), and (N,), in the order of `val_dataloader`.
+        """
+        images, labels = self._held_out
+        return held_views_loader(
+            _normalised(images),
+            labels,
+            lambda generator: _view(images, self._strengths, self._noise, generator),
+            num_views=num_views,
+            batch_size=self._batch_size,
+            seed=self._seed,
+        )
+
 
 class _DigitViews(EpochDataset):
     def __init__(
@@ -145,11 +165,16 @@ class _DigitViews(EpochDataset):
         generator = torch.Generator().manual_seed(self.seed_of(indices[0]))
         rows = torch.as_tensor(indices)
         images = self._images[rows]
-        return [self._view(images, generator) for _ in range(self._num_views)], self._labels[rows]
+        views = [
+            _view(images, self._strengths, self._noise, generator) for _ in range(self._num_views)
+        ]
+        return views, self._labels[rows]
 
-    def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        moved = random_affine(images, **self._strengths, generator=generator)
-        return _normalised(moved + self._noise * torch.randn(moved.shape, generator=generator))
+
+# A random view of each image, all from one generator.
+def _view(images: Tensor, strengths: dict[str, float], noise: float, generator: torch.Generator) -> Tensor:
+    moved = random_affine(images, **strengths, generator=generator)
+    return _normalised(moved + noise * torch.randn(moved.shape, generator=generator))
 
 
 # Training images and labels, held-out images and labels; images in [0, 1].

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ssl_theory.checks import check_integer, check_number
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
+from lightning_ssl_theory.data.held_views import NUM_VIEWS, held_views_loader
 
 _CENTRE = torch.tensor([0.5, 0.25])  # mean of the moons without noise
 
@@ -122,6 +123,25 @@ class HalfMoonsDataModule(LightningDataModule):
             Loader of batches (points, labels): (N, 2), and (N,), in a fixed order.
         """
         return DataLoader(TensorDataset(*self._train), self._batch_size)
+
+    def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
+        """Views of the held-out points, the point itself first, the same at every pass: for `GeneralizationMonitor`.
+
+        Args:
+            num_views: A >= 2, the point itself among them.
+
+        Returns:
+            Loader of batches (views, labels): A tensors (N, 2), and (N,), in the order of `val_dataloader`.
+        """
+        points, labels = self._held_out
+        return held_views_loader(
+            points,
+            labels,
+            lambda generator: points + self._view_noise * torch.randn(points.shape, generator=generator),
+            num_views=num_views,
+            batch_size=self._batch_size,
+            seed=self._seed,
+        )
 
 
 class _MoonViews(EpochDataset):

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_instance, check_integer, check_word
 from lightning_ssl_theory.data.epochs import check_seed, training_loader
+from lightning_ssl_theory.data.held_views import NUM_VIEWS, check_num_views
 from lightning_ssl_theory.data.image_folder import image_folder_classes
 from lightning_ssl_theory.data.image_sets import (
     IMAGE_SETS,
@@ -153,9 +154,8 @@ class ImageDataModule(LightningDataModule):
         Raises:
             InputError: the batch size exceeds the number of training images of a process.
         """
-        transform = random_view(self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths)
         images = self._part("unlabeled" if self._dataset == "stl10" else "train")
-        views = MultiViewDataset(images, transform, num_views=self._num_views, seed=self._seed)
+        views = MultiViewDataset(images, self._random(), num_views=self._num_views, seed=self._seed)
         return training_loader(views, self._batch_size, seed=self._seed, num_workers=self._num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -182,12 +182,35 @@ class ImageDataModule(LightningDataModule):
         """
         return self._clean_loader(self._part("train"), limit=self._num_probe_samples)
 
+    def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
+        """Views of the test images, the clean one first, the same at every pass: for `GeneralizationMonitor`.
+
+        Args:
+            num_views: A >= 2, the clean image among them.
+
+        Returns:
+            Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,), in the order of `val_dataloader`.
+        """
+        check_num_views(num_views)
+        views = MultiViewDataset(
+            self._part("test"), self._random(), num_views=num_views, seed=self._seed, clean=self._clean()
+        )
+        return self._mixed_loader(views)
+
+    def _random(self) -> v2.Transform:
+        return random_view(self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths)
+
+    def _clean(self) -> v2.Transform:
+        return clean_image(self.image_shape[1], self._facts.mean, self._facts.std)
+
     def _clean_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
+        return self._mixed_loader(_CleanImages(images, self._clean()), limit=limit)
+
+    def _mixed_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
         # mixed, always in the same way: folders come class by class, and whoever takes the first batches wants all
         order = torch.randperm(len(cast(Sized, images)), generator=torch.Generator().manual_seed(0))[:limit]
-        clean = _CleanImages(images, clean_image(self.image_shape[1], self._facts.mean, self._facts.std))
         return DataLoader(
-            Subset(clean, order.tolist()),
+            Subset(images, order.tolist()),
             self._batch_size,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,

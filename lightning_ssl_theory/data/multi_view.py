@@ -22,6 +22,7 @@ class MultiViewDataset(EpochDataset):
         transform: random map of x to a tensor, drawing from torch's CPU generator.
         num_views: A >= 1.
         seed: any non-negative integer.
+        clean: map of x to a tensor that stands first, in place of a random view; None for random views only.
 
     Raises:
         InputError: `num_views` < 1.
@@ -34,17 +35,25 @@ class MultiViewDataset(EpochDataset):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], transform: Callable[[Any], Tensor], *, num_views: int = 2, seed: int = 0
+        self,
+        dataset: Dataset[Any],
+        transform: Callable[[Any], Tensor],
+        *,
+        num_views: int = 2,
+        seed: int = 0,
+        clean: Callable[[Any], Tensor] | None = None,
     ) -> None:
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise InputError(
                 f"Expected `dataset` with a length and an index, got {described(dataset)}; pass a map-style dataset."
             )
         check_callable(transform, "transform")
+        check_callable(clean, "clean", or_none=True)
         check_integer(num_views, "num_views")
         check_seed(seed)
         super().__init__(seed=seed)
-        self._dataset, self._transform, self._num_views = dataset, transform, num_views
+        self._dataset = dataset
+        self._transforms = [*[clean] * (clean is not None), *[transform] * num_views][:num_views]
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -54,4 +63,4 @@ class MultiViewDataset(EpochDataset):
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which would seed the accelerators as well
             torch.default_generator.manual_seed(self.seed_of(index))
-            return [self._transform(sample) for _ in range(self._num_views)], label
+            return [transform(sample) for transform in self._transforms], label
