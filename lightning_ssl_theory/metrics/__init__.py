@@ -10,7 +10,11 @@ from lightning_ssl_theory.metrics.activation_sparsity import (
 )
 from lightning_ssl_theory.metrics.alignment import Alignment, alignment
 from lightning_ssl_theory.metrics.augmentation_concentration import Concentration, augmentation_concentration
-from lightning_ssl_theory.metrics.augmented_distances import augmented_distances
+from lightning_ssl_theory.metrics.augmented_distances import (
+    NearestViews,
+    augmented_distances,
+    nearest_views,
+)
 from lightning_ssl_theory.metrics.dimension_alignment import dimension_alignment
 from lightning_ssl_theory.metrics.divergence_bounds import DivergenceBounds, PairBounds, divergence_bounds
 from lightning_ssl_theory.metrics.effective_rank import (
@@ -32,8 +36,10 @@ from lightning_ssl_theory.metrics.latent_selectivity import (
     latent_selectivity,
     lucky_nodes,
 )
+from lightning_ssl_theory.metrics.lipschitz import observed_lipschitz, spectral_norm_product
 from lightning_ssl_theory.metrics.rank_one import RankOne, RankOneValues, rank_one
 from lightning_ssl_theory.metrics.selectivity import Selectivity, SelectivityValues, selectivity
+from lightning_ssl_theory.metrics.smallest_bound import SmallestBound, smallest_bound
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.metrics.uniformity import Uniformity, uniformity
 
@@ -52,10 +58,12 @@ __all__ = [
     "LatentSelectivity",
     "LatentSelectivityValues",
     "PairBounds",
+    "NearestViews",
     "RankOne",
     "RankOneValues",
     "Selectivity",
     "SelectivityValues",
+    "SmallestBound",
     "SumMetric",
     "Uniformity",
     "activation_sparsity",
@@ -70,7 +78,11 @@ __all__ = [
     "generalization_bound",
     "latent_selectivity",
     "lucky_nodes",
+    "nearest_views",
+    "observed_lipschitz",
     "rank_one",
     "selectivity",
+    "smallest_bound",
+    "spectral_norm_product",
     "uniformity",
 ]

@@ -58,7 +58,7 @@ def generalization_bound(
     Args:
         features: Of A views of N samples, all of one norm, shape (N, A, D); the first view is the clean sample.
         labels: Classes, shape (N,), integers from 0, none of them empty.
-        sigma: Concentration of the augmented samples, in (0, 1]; see `augmentation_concentration`.
+        sigma: Concentration of the augmented samples, in [0, 1]; see `augmentation_concentration`.
         delta: The distance that it belongs to, not negative.
         epsilon: Largest distance of two views of a sample that counts as aligned, not negative.
         lipschitz: L, Lipschitz constant of the features with respect to the samples.
@@ -89,7 +89,9 @@ def generalization_bound(
         for value, name in ((delta, "delta"), (epsilon, "epsilon"), (lipschitz, "lipschitz"))
     )
     products = centres @ centres.mT
-    spread = torch.cdist(features, features).flatten(1).amax(1) * radius
+    # not by products, which read identical views as 1e-8 apart
+    spread = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    spread = spread.flatten(1).amax(1) * radius
     r_epsilon = (spread > epsilon[..., None]).double().mean(-1)
     rho = 2 * (1 - sigma) + r_epsilon / shares.min() + sigma * (lipschitz * delta + 2 * epsilon) / radius
     delta_mu = 1 - products.diagonal().min()

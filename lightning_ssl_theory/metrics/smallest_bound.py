@@ -1,0 +1,115 @@
+r"""The error bound of contrastive learning at the distance and the accuracy that make it smallest."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.metrics.generalization_bound import generalization_bound
+
+
+class SmallestBound(NamedTuple):
+    r"""The bound over a grid, at its best cell; float64 scalars but for `r_epsilons`.
+
+    Attributes:
+        alignment: Mean squared distance of two different views of a sample.
+        r_epsilons: Share of samples two of whose views are further apart than epsilon, (E,), for every epsilon.
+        cell: Index of delta and of epsilon at the best cell, (2,), integers.
+        r_epsilon: That share at the best cell.
+        rho_max: How far, relative to r^2, a class may be from its centre, there.
+        delta_mu: 1 minus the smallest squared norm of a centre, relative to r^2.
+        divergence: Largest product of two centres, relative to r^2.
+        threshold: What it must stay below, there.
+        holds: 1 where it does, else 0.
+        bound: Largest error that theory allows; 1 where it says nothing.
+        vacuous: 1 where it says nothing: no cell's condition holds, or the bound is 1 or more; else 0.
+        error: Of the nearest-centre classifier on the clean samples.
+    """
+
+    alignment: Tensor
+    r_epsilons: Tensor
+    cell: Tensor
+    r_epsilon: Tensor
+    rho_max: Tensor
+    delta_mu: Tensor
+    divergence: Tensor
+    threshold: Tensor
+    holds: Tensor
+    bound: Tensor
+    vacuous: Tensor
+    error: Tensor
+
+
+def smallest_bound(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    sigmas: Tensor,
+    deltas: Tensor,
+    epsilons: Tensor,
+    lipschitz: Tensor | float,
+) -> SmallestBound:
+    r"""The smallest bound over distances delta and accuracies epsilon.
+
+    The best cell is the one with the smallest bound among those whose condition holds; where none does, the one with
+    the largest threshold, which comes nearest to it.
+
+    Args:
+        features: Of A views of N samples, all of one norm, shape (N, A, D); the first view is the clean sample.
+        labels: Classes, shape (N,), integers from 0, none of them empty.
+        sigmas: Concentration at each delta, (T,).
+        deltas: Distances, (T,), not negative.
+        epsilons: (E,), not negative.
+        lipschitz: L, Lipschitz constant of the features with respect to the samples.
+
+    Returns:
+        The parts of the bound there.
+
+    Raises:
+        InputError: As `generalization_bound`, or where there are not as many sigmas as deltas.
+
+    References:
+        Huang, Yi, Zhao, Jiang, "Towards the Generalization of Contrastive Self-Supervised Learning", 2021, theorem 1.
+
+    Example:
+        >>> features = torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+        >>> grid = {"sigmas": torch.ones(2), "deltas": torch.tensor([0.0, 1.0]), "epsilons": torch.tensor([0.0])}
+        >>> found = smallest_bound(features, torch.tensor([0, 1]), lipschitz=1.0, **grid)
+        >>> found.cell.tolist(), float(found.bound), float(found.vacuous)
+        ([0, 0], 0.0, 0.0)
+    """
+    check_shape(deltas, "deltas", "T+")
+    check_shape(sigmas, "sigmas", str(len(deltas)))
+    check_shape(epsilons, "epsilons", "E+")
+    found = generalization_bound(
+        features,
+        labels,
+        sigma=sigmas.to(features.device)[:, None],
+        delta=deltas.to(features.device)[:, None],
+        epsilon=epsilons.to(features.device),
+        lipschitz=lipschitz,
+    )
+    score = found.bound.nan_to_num(nan=torch.inf) if found.holds.any() else -found.threshold
+    best = int(score.argmin())
+    cell = divmod(best, len(epsilons))
+    bound = found.bound[cell].nan_to_num(nan=1.0).clamp(max=1.0)
+    return SmallestBound(
+        alignment=_alignment(features),
+        r_epsilons=found.r_epsilon,
+        cell=torch.tensor(cell),
+        r_epsilon=found.r_epsilon[cell[1]],
+        rho_max=found.rho_max[cell],
+        delta_mu=found.delta_mu,
+        divergence=found.divergence,
+        threshold=found.threshold[cell],
+        holds=found.holds[cell].double(),
+        bound=bound,
+        vacuous=(bound == 1).double(),
+        error=found.error,
+    )
+
+
+def _alignment(features: Tensor) -> Tensor:
+    # the mean over ordered pairs a != b of |f_a - f_b|^2 is twice the variance over views with A - 1 below
+    return 2 * features.double().var(dim=1).sum(1).mean()
