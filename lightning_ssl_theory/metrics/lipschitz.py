@@ -13,7 +13,8 @@ from lightning_ssl_theory.checks import InputError, check_finite, check_shape
 from lightning_ssl_theory.metrics.augmented_distances import NearestViews
 
 _PAIRS_AT_ONCE = 2**25  # numbers in a block of differences
-_FREQUENCIES = 16
+_FREQUENCIES = 16  # of each dimension; at least 4 (k - 1) for a kernel of k
+_WIDE = 128  # channels beyond which it is left at that
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.Softsign, nn.LogSigmoid)
 _STILL = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -101,7 +102,7 @@ def _spectral_norm(layer: nn.Module) -> float | None:
     if type(layer) is nn.Linear:
         return float(torch.linalg.matrix_norm(layer.weight.double(), 2))
     if type(layer) in _CONVOLUTIONS and layer.padding_mode in ("zeros", "circular"):
-        return _convolution_norm(layer.weight.double(), layer.groups)  # type: ignore[operator, arg-type]
+        return _convolution_norm(layer.weight.detach(), layer.groups)  # type: ignore[operator, arg-type]
     if type(layer) in _NORMALISATIONS and isinstance(layer.running_var, Tensor):
         scale = (layer.running_var.double() + layer.eps).rsqrt()
         scale = scale if layer.weight is None else scale * layer.weight.double()  # type: ignore[operator]
@@ -130,9 +131,12 @@ def _convolution_norm(weight: Tensor, groups: int) -> float:
     # Fourier transform makes block diagonal. A transform of degree k in each of d dimensions, |W(t) u|^2, exceeds its
     # largest value on M > 2 k points by 1 / cos(pi k / M) at most in each.
     sizes = weight.shape[2:]
-    points = [max(_FREQUENCIES, 4 * (size - 1)) for size in sizes]
+    fewest = _FREQUENCIES if min(weight.shape[:2]) <= _WIDE else 1
+    points = [max(fewest, 4 * (size - 1)) for size in sizes]
     kernels = weight.unflatten(0, (groups, -1))  # (groups, out, in, *sizes)
-    waves = torch.fft.fftn(kernels, s=points, dim=list(range(3, kernels.ndim)))
-    largest = torch.linalg.matrix_norm(waves.movedim((1, 2), (-2, -1)), 2).max()
+    waves = torch.fft.rfftn(kernels, s=points, dim=list(range(3, kernels.ndim)))
+    waves = waves.movedim((1, 2), (-2, -1))
+    waves = waves if waves.shape[-2] <= waves.shape[-1] else waves.mH
+    largest = torch.linalg.eigvalsh(waves @ waves.mH).max().clamp(min=0).sqrt()
     slack = math.prod(math.cos(math.pi * (size - 1) / count) for size, count in zip(sizes, points, strict=True))
     return float(largest) * slack**-0.5
