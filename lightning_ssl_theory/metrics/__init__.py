@@ -59,6 +59,7 @@ __all__ = [
     "LatentSelectivityValues",
     "PairBounds",
     "NearestViews",
+    "PairBounds",
     "RankOne",
     "RankOneValues",
     "Selectivity",
