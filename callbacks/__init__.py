@@ -5,6 +5,7 @@ from .collapse_monitor import CollapseMonitor
 from .covariance_operators import CovarianceOperators
 from .diagnostic import Diagnostic
 from .feature_norm_monitor import FeatureNormMonitor
+from .generalization_monitor import GeneralizationMonitor
 from .latent_tree_monitor import LatentTreeMonitor
 from .latent_tree_rows import latent_tree_rows
 from .linear_probe import LinearProbe
@@ -17,6 +18,7 @@ __all__ = [
     "CovarianceOperators",
     "Diagnostic",
     "FeatureNormMonitor",
+    "GeneralizationMonitor",
     "LatentTreeMonitor",
     "LinearProbe",
     "NeuronSelectivity",

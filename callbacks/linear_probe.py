@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -33,7 +32,7 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .class_count import check_any_label, class_count
 from .diagnostic import Diagnostic
-from .rank_shard import rank_batches
+from .rank_shard import rank_batches, transferred
 from .tapped_layers import TappedLayers
 from .validation_loader import validation_loader
 
@@ -97,7 +96,7 @@ class LinearProbe(Diagnostic):
         check_names([layer], "layer")
         check_integer(num_classes, "num_classes", or_none=True)
         for name, loader in {"fit_loader": fit_loader, "score_loader": score_loader}.items():
-            _check_loader(loader, name)
+            check_loader(loader, name)
         for name, counts in {"top_k": top_k, "few_labels": few_labels}.items():
             check_sequence(counts, name, at_least=0)
             for count in counts:
@@ -198,7 +197,7 @@ class LinearProbe(Diagnostic):
     ) -> list[tuple[Tensor, Tensor]]:
         found = []
         for loaded in rank_batches(loader, num_samples):
-            batch = self._read(_transferred(pl_module, loaded))
+            batch = self._read(transferred(pl_module, loaded))
             found.append(self._labelled_features(pl_module, batch, range(num_rows(read_images(batch)))))
         return found
 
@@ -219,19 +218,6 @@ class LinearProbe(Diagnostic):
         return logistic_classifier(
             features, targets, self._num_classes, l2=self._logistic_l2, all_sum=all_sum
         )
-
-
-def _transferred(pl_module: LightningModule, batch: Any) -> Any:
-    # as validation gets its batches: what the user's hooks do before and after the transfer is a part of the data
-    trainer = pl_module.trainer
-    stage = trainer.state.stage
-    trainer.state.stage = RunningStage.VALIDATING
-    try:
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
-        return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-    finally:
-        trainer.state.stage = stage
 
 
 def _joined(pl_module: LightningModule, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -274,8 +260,8 @@ def _few_label_choices(targets: Tensor, few_labels: Sequence[int], seed: int) ->
             yield k, torch.isin(positions, known[chosen.to(known.device)])
 
 
-# A dataset has batches of one image each, of which nothing is said before an epoch has passed.
-def _check_loader(loader: Any, name: str) -> None:
+def check_loader(loader: Any, name: str) -> None:
+    """Raise InputError unless a value gives batches or is None; a dataset has batches of one image each."""
     if loader is not None and (isinstance(loader, Dataset | str) or not isinstance(loader, Iterable)):
         raise InputError(
             f"Expected `{name}` to be a loader of batches, got {described(loader)}; "

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils import _pytree
 from torch.utils.data import (
@@ -74,6 +76,19 @@ def _length(batch: Any) -> int:
     return max((len(leaf) for leaf in _leaves(batch)), default=1)
 
 
+def transferred(pl_module: LightningModule, batch: Any) -> Any:
+    """A batch as validation would get it: what the user's hooks do around the transfer is a part of the data."""
+    trainer = pl_module.trainer
+    stage = trainer.state.stage
+    trainer.state.stage = RunningStage.VALIDATING
+    try:
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+    finally:
+        trainer.state.stage = stage
+
+
 def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader:
     """A loader over every W-th of `num_samples` samples spread over the set, without shuffling or repetition.
 
@@ -88,7 +103,7 @@ def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader
         InputError: If there is no loader, or its sampler chooses samples in a way that cannot be followed.
     """
     if loader is None:
-        raise InputError("Expected a loader of labelled images for the probe, found none; pass a DataLoader.")
+        raise InputError("Expected a loader of labelled samples, found none; pass a DataLoader.")
     everything = _sampled(loader)
     indices = [everything[position] for position in spread(num_samples, len(everything))][
         rank() :: world_size()
@@ -111,7 +126,7 @@ def _sampled(loader: DataLoader) -> Sequence[int]:
     # Lightning puts a DistributedSampler around a sampler of the user's own.
     if not is_whole or len(getattr(sampler, "dataset", dataset)) != len(dataset):
         raise InputError(
-            f"Expected a loader of all or a subset of its dataset for the probe, found {type(sampler).__name__}; "
+            f"Expected a loader of all or a subset of its dataset, found {type(sampler).__name__}; "
             "wrap the dataset in torch.utils.data.Subset."
         )
     return everything

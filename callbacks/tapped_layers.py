@@ -12,6 +12,7 @@ from lightning_ssl_theory.tracing import Inputs, Output, find_module, network_st
 from lightning_ssl_theory.tracing.layer_features import FeatureReader, Pool
 from lightning_ssl_theory.tracing.layer_names import check_layers
 from lightning_ssl_theory.tracing.network_output import check_output
+from lightning_ssl_theory.tracing.plain_chain import plain_chain
 
 OUTPUT = "output"
 """The name under which the output of the whole network is asked for and logged."""
@@ -110,3 +111,13 @@ class TappedLayers:
                     "lower the learning rate or check the images."
                 )
         return found
+
+    def chain(self, pl_module: LightningModule, images: Inputs, name: str) -> list[nn.Module] | None:
+        """The modules between images and a layer, where they run one after another and nothing else happens."""
+        if self._pool is not None:
+            return None
+        try:
+            layer = "" if name == OUTPUT else name
+            return plain_chain(pl_module, images, layer, output=self._output, state=self._state)
+        except Exception:  # a network that cannot run on the images as a whole is none
+            return None

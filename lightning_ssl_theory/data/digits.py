@@ -165,9 +165,7 @@ class _DigitViews(EpochDataset):
         generator = torch.Generator().manual_seed(self.seed_of(indices[0]))
         rows = torch.as_tensor(indices)
         images = self._images[rows]
-        views = [
-            _view(images, self._strengths, self._noise, generator) for _ in range(self._num_views)
-        ]
+        views = [_view(images, self._strengths, self._noise, generator) for _ in range(self._num_views)]
         return views, self._labels[rows]
 
 

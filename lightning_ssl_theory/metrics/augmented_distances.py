@@ -88,6 +88,22 @@ def nearest_views(
     return _nearest(views, labels, memory_budget, with_view=True)
 
 
+def distance_levels(distances: Tensor) -> Tensor:
+    """Distances that tell near pairs of samples from far ones: 0, and quantiles of those that are finite.
+
+    Args:
+        distances: Augmented distances of N samples, (N, N), infinite between classes.
+
+    Returns:
+        At most 9 in rising order, 0 first and the largest last, float64.
+    """
+    apart = distances[torch.ones_like(distances, dtype=torch.bool).triu(1)].double()
+    apart = apart[apart.isfinite()].sort().values
+    shares = apart.new_tensor([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0])
+    places = (shares * (len(apart) - 1)).ceil().long()
+    return torch.cat([apart.new_zeros(1), apart[places] if len(apart) else apart]).unique()
+
+
 def _nearest(views: Tensor, labels: Tensor | None, memory_budget: int, *, with_view: bool) -> NearestViews:
     check_shape(views, "views", "N+ A+ *")
     check_integer(memory_budget, "memory_budget", advice="pass bytes")
@@ -113,7 +129,9 @@ def _within(rows: Tensor, memory_budget: int, *, with_view: bool) -> NearestView
     count, num_views, width = rows.shape
     distances = rows.new_zeros(count, count)
     view = torch.zeros(distances.shape if with_view else (), dtype=torch.int16, device=rows.device)
-    views = (rows - rows.mean((0, 1))).transpose(0, 1).contiguous()  # distances do not change, their rounding does
+    views = (
+        (rows - rows.mean((0, 1))).transpose(0, 1).contiguous()
+    )  # distances do not change, their rounding does
     norms = views.square().sum(2)  # (A, n)
     largest = norms.amax(0)
     for first, last in _blocks(
@@ -129,9 +147,7 @@ def _within(rows: Tensor, memory_budget: int, *, with_view: bool) -> NearestView
     return NearestViews(distances, view)
 
 
-def _block(
-    views: Tensor, norms: Tensor, first: int, last: int, *, with_view: bool
-) -> tuple[Tensor, Tensor]:
+def _block(views: Tensor, norms: Tensor, first: int, last: int, *, with_view: bool) -> tuple[Tensor, Tensor]:
     # smallest squares of samples first..last to all from first on, (n, m), and the pairs a A + b of views; one product
     # for each view b, whose minimum over the views a runs along whole rows
     num_views = len(views)
@@ -150,9 +166,7 @@ def _block(
     return nearest, pair
 
 
-def _by_differences(
-    nearest: Tensor, pair: Tensor, views: Tensor, wanted: Tensor, memory_budget: int
-) -> None:
+def _by_differences(nearest: Tensor, pair: Tensor, views: Tensor, wanted: Tensor, memory_budget: int) -> None:
     ones, others = wanted.nonzero(as_tuple=True)
     num_views, _, width = views.shape
     for first, last in _blocks(

@@ -1,6 +1,6 @@
 r"""The error bound of contrastive learning, and what it is made of: alignment, divergence and concentration."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ def generalization_bound(
     spread = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     spread = spread.flatten(1).amax(1) * radius
     r_epsilon = (spread > epsilon[..., None]).double().mean(-1)
-    rho = 2 * (1 - sigma) + r_epsilon / shares.min() + sigma * (lipschitz * delta + 2 * epsilon) / radius
+    rho = spread_of_classes(sigma, lipschitz * delta / radius, epsilon / radius, r_epsilon / shares.min())
     delta_mu = 1 - products.diagonal().min()
     threshold = 1 - rho - (2 * rho).sqrt() - delta_mu / 2
     divergence = products.fill_diagonal_(-torch.inf).max()
@@ -102,6 +102,21 @@ def generalization_bound(
     nearest = torch.cdist(features[:, 0], centres).argmin(1)
     error = (nearest != labels).double().mean()
     return GeneralizationBound(r_epsilon, rho, delta_mu, divergence, threshold, holds, bound, error)
+
+
+def spread_of_classes(sigma: Any, reach: Any, epsilon: Any, share: Any) -> Any:
+    r"""The bound's rho_max, of numbers or tensors that broadcast.
+
+    Args:
+        sigma: Concentration.
+        reach: :math:`L \delta / r`.
+        epsilon: :math:`\epsilon / r`.
+        share: :math:`R_\epsilon / \min_k p_k`.
+
+    Returns:
+        rho_max.
+    """
+    return 2 * (1 - sigma) + share + sigma * (reach + 2 * epsilon)
 
 
 def _within(value: Tensor | float, name: str, *, like: Tensor, largest: float = torch.inf) -> Tensor:

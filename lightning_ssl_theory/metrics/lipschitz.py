@@ -138,5 +138,7 @@ def _convolution_norm(weight: Tensor, groups: int) -> float:
     waves = waves.movedim((1, 2), (-2, -1))
     waves = waves if waves.shape[-2] <= waves.shape[-1] else waves.mH
     largest = torch.linalg.eigvalsh(waves @ waves.mH).max().clamp(min=0).sqrt()
-    slack = math.prod(math.cos(math.pi * (size - 1) / count) for size, count in zip(sizes, points, strict=True))
+    slack = math.prod(
+        math.cos(math.pi * (size - 1) / count) for size, count in zip(sizes, points, strict=True)
+    )
     return float(largest) * slack**-0.5

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_shape
-from lightning_ssl_theory.metrics.generalization_bound import generalization_bound
+from lightning_ssl_theory.metrics.generalization_bound import generalization_bound, spread_of_classes
+
+_TIE = 1e-6
 
 
 class SmallestBound(NamedTuple):
@@ -18,6 +20,8 @@ class SmallestBound(NamedTuple):
         cell: Index of delta and of epsilon at the best cell, (2,), integers.
         r_epsilon: That share at the best cell.
         rho_max: How far, relative to r^2, a class may be from its centre, there.
+        rho_alignment: The smallest rho_max over epsilon, had the views been perfectly concentrated.
+        rho_concentration: The smallest rho_max over delta, had the views of every sample been perfectly aligned.
         delta_mu: 1 minus the smallest squared norm of a centre, relative to r^2.
         divergence: Largest product of two centres, relative to r^2.
         threshold: What it must stay below, there.
@@ -32,6 +36,8 @@ class SmallestBound(NamedTuple):
     cell: Tensor
     r_epsilon: Tensor
     rho_max: Tensor
+    rho_alignment: Tensor
+    rho_concentration: Tensor
     delta_mu: Tensor
     divergence: Tensor
     threshold: Tensor
@@ -82,24 +88,26 @@ def smallest_bound(
     check_shape(deltas, "deltas", "T+")
     check_shape(sigmas, "sigmas", str(len(deltas)))
     check_shape(epsilons, "epsilons", "E+")
+    sigmas, deltas, epsilons = (one.to(features.device) for one in (sigmas, deltas, epsilons))
     found = generalization_bound(
-        features,
-        labels,
-        sigma=sigmas.to(features.device)[:, None],
-        delta=deltas.to(features.device)[:, None],
-        epsilon=epsilons.to(features.device),
-        lipschitz=lipschitz,
+        features, labels, sigma=sigmas[:, None], delta=deltas[:, None], epsilon=epsilons, lipschitz=lipschitz
     )
     score = found.bound.nan_to_num(nan=torch.inf) if found.holds.any() else -found.threshold
-    best = int(score.argmin())
+    # the first of those that rounding alone tells apart, so that another order of samples chooses the same
+    best = int((score <= score.min() + _TIE * score.min().abs().clamp(min=1)).flatten().nonzero()[0])
     cell = divmod(best, len(epsilons))
     bound = found.bound[cell].nan_to_num(nan=1.0).clamp(max=1.0)
+    radius, smallest_share = features[0, 0].double().norm(), labels.bincount().min() / len(labels)
+    aligned = spread_of_classes(1.0, 0.0, epsilons / radius, found.r_epsilon / smallest_share)
+    concentrated = spread_of_classes(sigmas, lipschitz * deltas / radius, 0.0, 0.0)
     return SmallestBound(
         alignment=_alignment(features),
         r_epsilons=found.r_epsilon,
         cell=torch.tensor(cell),
         r_epsilon=found.r_epsilon[cell[1]],
         rho_max=found.rho_max[cell],
+        rho_alignment=aligned.min(),
+        rho_concentration=concentrated.min(),
         delta_mu=found.delta_mu,
         divergence=found.divergence,
         threshold=found.threshold[cell],

@@ -120,6 +120,56 @@ orthogonality/<layer>/flow_distance | Distance from the flow | relative Frobeniu
 orthogonality/<layer>/trace_loss | Trace loss on the reference set | loss | linear
     Of the network, and of the ODE that knows only C and the weights at the start; the curves lie on each other
     while theory holds.
+generalization/<layer>/bound | Error bound | % | share
+    Largest error of the nearest-centre classifier that theory allows; 100 % says nothing.
+generalization/<layer>/error | Error of the nearest centre | % | share
+    Clean samples that the classifier by the nearest class centre names wrongly: what the bound is a bound of.
+generalization/<layer>/vacuous | Bound without content | 0 or 1 | linear
+    1 where the bound says nothing; `delta` and `epsilon` are then those that come nearest to a condition that holds.
+generalization/<layer>/holds | Condition of the bound | 0 or 1 | linear
+    Whether the divergence stays below the threshold.
+generalization/<layer>/alignment | Alignment | squared distance | log
+    Mean squared distance of two views of a sample, features of norm 1; lower is better.
+generalization/<layer>/r_epsilon | Badly aligned samples | % | share
+    Share of samples two of whose views are further apart than `epsilon`; few views underestimate it.
+generalization/<layer>/r_epsilon_<k> | Badly aligned at epsilon <k> | % | share
+    The same for each of the callback's `epsilons` in their order, by default 0.01, 0.03, 0.1, 0.3 and 1.
+generalization/<layer>/epsilon | Epsilon of the bound | distance | log
+    The distance of views that makes the bound smallest.
+generalization/<layer>/divergence | Divergence | product of centres | linear
+    Largest product of two class centres; must stay below the threshold, lower is better.
+generalization/<layer>/threshold | Threshold of the divergence | product of centres | linear
+    What the divergence must stay below; positive only where rho_max is below 0.268, below -1 beyond 0.764.
+generalization/<layer>/delta_mu | Spread of the widest class | 1 − ‖μ‖² | linear
+    1 minus the smallest squared norm of a class centre.
+generalization/<layer>/rho_max | Largest distance from the centre | rho | log
+    Made of bad alignment and missing concentration; beyond 0.764 the bound says nothing.
+generalization/<layer>/rho_alignment | The part of alignment | rho | log
+    The smallest rho_max over epsilon, had concentration been perfect.
+generalization/<layer>/rho_concentration | The part of concentration | rho | log
+    The smallest rho_max over delta, had alignment been perfect.
+generalization/<layer>/delta | Delta of the bound | distance of inputs | linear
+    The distance of augmented inputs that makes the bound smallest.
+generalization/<layer>/sigma_lower | Concentration, at least | % | share
+    Share of every class that comes within delta of one another in some view: a clique that was found.
+generalization/<layer>/sigma_upper | Concentration, at most | % | share
+    The same from above, by colours; equal to it where the share is known exactly. Few views underestimate both.
+generalization/<layer>/lipschitz_observed | Largest ratio of distances seen | 1 / distance of inputs | log
+    An estimate of the Lipschitz constant, from below: features of norm 1 over inputs, at nearest views within a class.
+generalization/<layer>/lipschitz_product | Product of spectral norms | 1 / distance of inputs | log
+    An estimate from above, for plain chains of layers only, over the smallest norm of a feature.
+generalization/<layer>/divergence_bound_info_nce | Divergence by InfoNCE | product of centres | linear
+    What InfoNCE's regularization with one negative allows; at 1 and above it says nothing, as with many classes.
+generalization/<layer>/divergence_bound_cross_correlation | Divergence by correlation | product of centres | linear
+    What ‖C − I‖² of the cross-correlation, neither centred nor standardized, allows.
+generalization/<layer>/divergence_bound_spectral | Divergence by the spectral loss | product of centres | linear
+    What the second term of the spectral contrastive loss allows.
+generalization/<layer>/divergence_bound_vicreg | Divergence by VICReg | product of centres | linear
+    What the covariance term of VICReg allows.
+generalization/<layer>/standardized_divergence | Divergence of standardized features | product of centres | linear
+    Largest product of two class centres after Barlow Twins' standardization.
+generalization/<layer>/divergence_bound_barlow_twins | Divergence by Barlow Twins | product of centres | linear
+    What Barlow Twins' own matrix allows of the divergence of standardized features.
 overhead/<callback>/seconds | Time so far | seconds | linear
     Seconds the callback has spent since training began.
 overhead/<callback>/share | Share of the run | % | share

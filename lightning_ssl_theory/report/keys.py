@@ -115,6 +115,12 @@ SECTIONS: tuple[Section, ...] = (
         "OrthogonalityMonitor",
     ),
     Section(
+        "generalization",
+        "Generalization",
+        "What the error bound of contrastive learning says, of samples and views of the look, and what it is made of.",
+        "GeneralizationMonitor",
+    ),
+    Section(
         "overhead",
         "Time spent looking",
         "What the diagnostics themselves cost.",

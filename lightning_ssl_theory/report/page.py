@@ -6,6 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from lightning_ssl_theory.report.chart import sparkline
+from lightning_ssl_theory.report.factor_in_the_way import SECTION, generalization_sentences
 from lightning_ssl_theory.report.figures import (
     comparison_figure,
     eigenvector_figure,
@@ -118,7 +119,10 @@ def _sections(run: Run, *, prefix: str) -> list[_Part]:
         is_overhead = section.name == "overhead"
         figures = [overhead_figure(run)] if is_overhead else section_figures(run, section.name)
         if any(figures):
-            parts.append(_section(f"{prefix}{section.name}", section.title, section.intro, figures))
+            intro = section.intro
+            if section.name == SECTION:
+                intro = f"{intro} {generalization_sentences(run)}"
+            parts.append(_section(f"{prefix}{section.name}", section.title, intro, figures))
     known = {section.name for section in SECTIONS}
     others = sorted({series.key.section for series in run.series.values()} - known)
     figures = [figure for name in others for figure in section_figures(run, name)]

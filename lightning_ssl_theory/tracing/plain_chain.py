@@ -1,4 +1,4 @@
-"""The layers of a network that is a plain chain: each takes what the one before it puts out, and nothing else happens."""
+"""The layers of a network that is a plain chain: each takes what the one before puts out, and nothing else happens."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

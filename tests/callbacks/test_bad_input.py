@@ -285,7 +285,7 @@ IN_A_RUN = [
             **k,
         ),
         batches(IMAGES, LABELS),
-        "Expected a loader of all or a subset of its dataset for the probe, found WeightedRandomSampler",
+        "Expected a loader of all or a subset of its dataset, found WeightedRandomSampler",
         id="probe-sampler",
     ),
 ]

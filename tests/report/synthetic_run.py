@@ -11,6 +11,7 @@ LAYERS = {
     "probe": ["backbone"],
     "collapse": ["backbone", "projector"],
     "orthogonality": [],
+    "generalization": ["backbone", "projector"],
     "overhead": [
         "CovarianceOperators",
         "NeuronSelectivity",
@@ -19,7 +20,12 @@ LAYERS = {
         "CollapseMonitor",
     ],
 }
-NUMBERS = {"eigenvalue_<k>": range(1, 7), "ridge_top<k>": [5], "logistic_top1_<k>_labels": [10]}
+NUMBERS = {
+    "r_epsilon_<k>": range(1, 6),
+    "eigenvalue_<k>": range(1, 7),
+    "ridge_top<k>": [5],
+    "logistic_top1_<k>_labels": [10],
+}
 
 
 def curve(section: str, name: str, depth: int, t: float) -> float:

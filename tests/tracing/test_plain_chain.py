@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from lightning_ssl_theory.networks import MLP, ResNet, SmallConvNet
 from lightning_ssl_theory.tracing.plain_chain import plain_chain
@@ -38,7 +38,9 @@ def test_modules_in_their_order_up_to_a_layer():
     assert names(Encoder(), "projector.linear_1") == backbone + projector[:2]
 
 
-@pytest.mark.parametrize("step", [F.relu, lambda x: x + 1, lambda x: 3 * x, lambda x: x.mul_(2), lambda x: x[:, :6] * 1])
+@pytest.mark.parametrize(
+    "step", [F.relu, lambda x: x + 1, lambda x: 3 * x, lambda x: x.mul_(2), lambda x: x[:, :6] * 1]
+)
 def test_a_function_between_modules_makes_none(step):
     assert names(Encoder(step)) is None
     assert names(Encoder(step), "backbone") is not None
