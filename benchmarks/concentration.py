@@ -49,7 +49,9 @@ def folder_views(data_dir: str, num_samples: int, num_views: int) -> tuple[Tenso
     """Views of test images, the clean ones first."""
     data = ImageDataModule("image_folder", data_dir, 200, image_size=SHAPE[1])
     views, labels = torch.empty(num_samples, num_views, *SHAPE), torch.empty(num_samples, dtype=torch.int64)
-    for start, (parts, found) in zip(range(0, num_samples, 200), data.views_dataloader(num_views), strict=False):
+    for start, (parts, found) in zip(
+        range(0, num_samples, 200), data.views_dataloader(num_views), strict=False
+    ):
         rows = slice(start, min(start + 200, num_samples))
         views[rows] = torch.stack(parts, dim=1)[: len(views[rows])]
         labels[rows] = found[: len(labels[rows])]
@@ -93,7 +95,9 @@ def loop_of_products(views: Tensor, labels: Tensor) -> tuple[float, float]:
     """The same by a small product for each pair of samples, which loses the digits of near ones."""
     norms = views.flatten(2).square().sum(2)
     return _loop(
-        views, labels, lambda a, b: torch.addmm(norms[0, None], a, b.mT, alpha=-2).add_(norms[1, :, None]).amin()
+        views,
+        labels,
+        lambda a, b: torch.addmm(norms[0, None], a, b.mT, alpha=-2).add_(norms[1, :, None]).amin(),
     )
 
 
@@ -169,7 +173,9 @@ def main(*, data_dir: str | None, num_samples: int, num_views: int) -> None:
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         views, labels = (
-            folder_views(data_dir, num_samples, num_views) if data_dir else random_views(num_samples, num_views)
+            folder_views(data_dir, num_samples, num_views)
+            if data_dir
+            else random_views(num_samples, num_views)
         )
         path = Path(name) / "views.pt"
         torch.save((views, labels), path)

@@ -193,7 +193,7 @@ class GeneralizationMonitor(Diagnostic):
 
     def _product(self, pl_module: LightningModule, own: RankViews, name: str) -> float:
         layers = None if own.example is None else self._layers.chain(pl_module, own.example, name)
-        product = None if layers is None else spectral_norm_product(layers)
+        product = spectral_norm_product(layers) if layers else None
         return torch.nan if product is None else product
 
     def _of_layer(

@@ -4,12 +4,18 @@ The first is too small for inputs that were not seen; the second is far too larg
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import InputError, check_finite, check_shape
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_finite,
+    check_instance,
+    check_sequence,
+    check_shape,
+)
 from lightning_ssl_theory.metrics.augmented_distances import NearestViews
 
 _PAIRS_AT_ONCE = 2**25  # numbers in a block of differences
@@ -52,6 +58,7 @@ def observed_lipschitz(features: Tensor, nearest: NearestViews) -> Tensor:
     """
     check_shape(features, "features", "N+ A+ D+")
     check_finite(features, "features")
+    check_instance(nearest, "nearest", NearestViews)
     if nearest.view.shape != (len(features), len(features)):
         raise InputError(
             f"Expected `nearest` of {len(features)} samples, got {tuple(nearest.view.shape)}; "
@@ -62,12 +69,13 @@ def observed_lipschitz(features: Tensor, nearest: NearestViews) -> Tensor:
     for one, other in (pairs.mT for pairs in known.split(max(1, _PAIRS_AT_ONCE // features.shape[2]))):
         views = nearest.view[one, other].long(), nearest.view[other, one].long()
         gaps = (features[one, views[0]].double() - features[other, views[1]].double()).norm(dim=1)
-        largest = torch.maximum(largest, (gaps / nearest.distances[one, other].double()).max())
+        ratios = gaps / nearest.distances[one, other].double()
+        largest = torch.cat([largest[None], ratios]).max()  # there may be no pair
     return largest
 
 
 @torch.no_grad()
-def spectral_norm_product(layers: Iterable[nn.Module]) -> float | None:
+def spectral_norm_product(layers: Sequence[nn.Module]) -> float | None:
     r"""Upper bound of the Lipschitz constant of layers that run one after another, in evaluation mode.
 
     The product of spectral norms: of a linear layer the largest singular value of its weight; of a convolution with
@@ -77,11 +85,14 @@ def spectral_norm_product(layers: Iterable[nn.Module]) -> float | None:
     Flatten count 1.
 
     Args:
-        layers: In any order.
+        layers: At least one, in any order.
 
     Returns:
         The product, `None` where a layer is none of these. O(16^d) singular value decompositions for a kernel of d
         dimensions.
+
+    Raises:
+        InputError: If there is no layer, or something else than one.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -89,8 +100,10 @@ def spectral_norm_product(layers: Iterable[nn.Module]) -> float | None:
         >>> round(spectral_norm_product([layer, nn.ReLU(), layer]), 6)
         9.0
     """
+    check_sequence(layers, "layers")
     product = 1.0
     for layer in layers:
+        check_instance(layer, "layers", nn.Module)
         norm = _spectral_norm(layer)
         if norm is None:
             return None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_ssl_theory.checks import check_shape
+from lightning_ssl_theory.checks import InputError, check_finite, check_shape
 from lightning_ssl_theory.metrics.generalization_bound import generalization_bound, spread_of_classes
 
 _TIE = 1e-6
@@ -88,6 +88,17 @@ def smallest_bound(
     check_shape(deltas, "deltas", "T+")
     check_shape(sigmas, "sigmas", str(len(deltas)))
     check_shape(epsilons, "epsilons", "E+")
+    for name, values, most in (
+        ("sigmas", sigmas, 1.0),
+        ("deltas", deltas, torch.inf),
+        ("epsilons", epsilons, torch.inf),
+    ):
+        check_finite(values, name)
+        if not 0 <= float(values.min()) <= float(values.max()) <= most:
+            span = "in [0, 1]" if most == 1 else "of at least 0"
+            raise InputError(
+                f"Expected `{name}` {span}, got {float(values.min()):g} to {float(values.max()):g}; pass such numbers."
+            )
     sigmas, deltas, epsilons = (one.to(features.device) for one in (sigmas, deltas, epsilons))
     found = generalization_bound(
         features, labels, sigma=sigmas[:, None], delta=deltas[:, None], epsilon=epsilons, lipschitz=lipschitz

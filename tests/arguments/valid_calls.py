@@ -193,6 +193,20 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         "epsilon": 0.1,
         "lipschitz": 1.0,
     },
+    "metrics.nearest_views": lambda: {"views": draw(6, 2, 3), "labels": torch.tensor([0, 0, 0, 1, 1, 1])},
+    "metrics.observed_lipschitz": lambda: {
+        "features": draw(6, 2, 3),
+        "nearest": room("metrics").nearest_views(draw(6, 2, 4)),
+    },
+    "metrics.smallest_bound": lambda: {
+        "features": torch.nn.functional.normalize(draw(6, 2, 3), dim=2),
+        "labels": torch.tensor([0, 0, 0, 1, 1, 1]),
+        "sigmas": torch.tensor([0.9, 1.0]),
+        "deltas": torch.tensor([0.1, 0.2]),
+        "epsilons": torch.tensor([0.1, 0.3]),
+        "lipschitz": 1.0,
+    },
+    "metrics.spectral_norm_product": lambda: {"layers": list(network())},
     "metrics.dictionary_coverage": lambda: {"weights": draw(5, 4), "dictionary": orthonormal()},
     "metrics.dimension_alignment": lambda: {"features": draw(6, 3)},
     "metrics.divergence_bounds": lambda: {
@@ -332,6 +346,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "callbacks.CollapseMonitor": dict,
     "callbacks.CovarianceOperators": dict,
     "callbacks.FeatureNormMonitor": lambda: {"layers": ["0"]},
+    "callbacks.GeneralizationMonitor": lambda: {"views_loader": loader()},
     "callbacks.LatentTreeMonitor": dict,
     "callbacks.LinearProbe": lambda: {"fit_loader": loader(), "score_loader": loader()},
     "callbacks.NeuronSelectivity": lambda: {"layers": ["0"]},

@@ -102,7 +102,7 @@ def test_ranks_agree_with_one_process(world_size, weights, one_process, record_p
     validation = toy_images(NUM_VALIDATION, seed=2)
     first, *others = run_ranks(logged, world_size, weights, ROWS[world_size], validation, init=False)
     # by steps 0 and 2; by epochs, two of them from step 0; the further two; trainer.validate
-    assert len(first) == 6 * 2 + (6 + 2) + (2 + 1) + 1
+    assert len(first) == len(SECTIONS) * 2 + (len(SECTIONS) + 2) + (2 + 1) + 1
     assert all(values for _, values in first)
     for other in others:
         assert other == first  # bitwise
@@ -118,7 +118,8 @@ def test_without_the_other_ranks_the_values_differ(weights, one_process):
     _, _, differences = largest_difference(alone, one_process)
     for section in SECTIONS:
         largest = max(value for (_, key), value in differences.items() if key.startswith(section))
-        assert largest > 100 * TOLERANCE or section == "orthogonality", section  # weights are the same anyway
+        # weights are the same anyway, and so are the views of a loader of its own
+        assert largest > 100 * TOLERANCE or section in ("orthogonality", "generalization"), section
 
 
 def test_counting_padded_rows_twice_would_show(weights, one_process):

@@ -1,17 +1,28 @@
 """All diagnostics on the toy network at once."""
 
-from helpers.toy_ssl import NUM_CLASSES, clean_loader
+from torch.utils.data import DataLoader
+
+from helpers.toy_ssl import NUM_CLASSES, CleanFirst, clean_loader, toy_images
 from lightning_ssl_theory.callbacks import (
     CollapseMonitor,
     CovarianceOperators,
     Diagnostic,
     FeatureNormMonitor,
+    GeneralizationMonitor,
     LinearProbe,
     NeuronSelectivity,
     OrthogonalityMonitor,
 )
 
-SECTIONS = ("covariance", "selectivity", "feature_norms", "probe", "collapse", "orthogonality")
+SECTIONS = (
+    "covariance",
+    "selectivity",
+    "feature_norms",
+    "probe",
+    "collapse",
+    "orthogonality",
+    "generalization",
+)
 
 
 def every_diagnostic(**arguments) -> list[Diagnostic]:
@@ -29,4 +40,9 @@ def every_diagnostic(**arguments) -> list[Diagnostic]:
         ),
         CollapseMonitor(["backbone", "output"], **arguments),
         OrthogonalityMonitor(["projector.out", "backbone.conv"], **arguments),
+        GeneralizationMonitor(
+            ["backbone", "output"],
+            views_loader=DataLoader(CleanFirst(*toy_images(18, seed=5)), 5),
+            **arguments,
+        ),
     ]

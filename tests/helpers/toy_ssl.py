@@ -95,6 +95,21 @@ class Views(Dataset):
         return [view[index] for view in self.views], self.labels[index]
 
 
+class CleanFirst(Dataset):
+    """Items ([clean, view, view], label), the same at every look."""
+
+    def __init__(self, images, labels, *, strength=0.3, num_views=3):
+        generator = torch.Generator().manual_seed(1)
+        noise = [strength * torch.randn(images.shape, generator=generator) for _ in range(num_views - 1)]
+        self.views, self.labels = [images, *(images + one for one in noise)], labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return [view[index] for view in self.views], self.labels[index]
+
+
 def toy_images(num_samples: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images (N, 1, 4, 4) around one pattern a class, and their labels."""
     generator = torch.Generator().manual_seed(seed)

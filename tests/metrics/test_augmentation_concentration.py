@@ -101,6 +101,45 @@ def test_grows_with_delta() -> None:
     assert not found.is_exact.all()  # 150 samples are not searched
 
 
+def clusters(count: int, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Samples of one class on a line: a part at one point, the others far apart."""
+    positions = 10 + torch.arange(count, dtype=torch.float32)
+    positions[torch.rand(count, generator=generator) < share] = 0.0
+    return positions[:, None, None]
+
+
+def test_standard_error_is_that_over_samples() -> None:
+    # sigma at delta = 0 is a share of independent samples: its standard error is sqrt(p (1 - p) / N)
+    generator, count, share = torch.Generator().manual_seed(0), 60, 0.6
+    labels, deltas = torch.zeros(count, dtype=torch.int64), torch.tensor([0.0])
+    errors, sigmas = [], []
+    for seed in range(30):
+        distances = augmented_distances(clusters(count, share, generator))
+        found = augmentation_concentration(distances, labels, deltas, num_subsamples=10, seed=seed)
+        errors.append(found.standard_error.item())
+        sigmas.append(found.sigma_lower.item())
+    expected = (share * (1 - share) / count) ** 0.5
+    assert torch.tensor(sigmas).std().item() == pytest.approx(expected, rel=0.3)
+    assert torch.tensor(errors).mean().item() == pytest.approx(expected, rel=0.15)
+
+
+def test_standard_error_follows_from_the_seed_and_is_asked_for() -> None:
+    views, labels = torch.randn(40, 2, 3), torch.arange(40) % 3
+    arguments = (augmented_distances(views, labels), labels, torch.tensor([0.5, 1.0, 20.0]))
+    assert augmentation_concentration(*arguments).standard_error.isnan().all()
+    one, same, other = (
+        augmentation_concentration(*arguments, num_subsamples=5, seed=seed).standard_error
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one[2] == 0  # all of any half is near
+    with pytest.raises(
+        ValueError, match="Expected `num_subsamples` of at least 2, got 1; None leaves it out"
+    ):
+        augmentation_concentration(*arguments, num_subsamples=1)
+
+
 @pytest.mark.parametrize(
     ("distances", "labels", "deltas", "message"),
     [

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from lightning_ssl_theory.metrics import augmented_distances
-from lightning_ssl_theory.metrics.augmented_distances import NEAR
+from lightning_ssl_theory.metrics import augmented_distances, nearest_views
+from lightning_ssl_theory.metrics.augmented_distances import NEAR, distance_levels
 
 
 def oracle(views: torch.Tensor) -> list[list[float]]:
@@ -88,3 +88,24 @@ def test_integers_are_taken_as_numbers() -> None:
 def test_rejects_bad_input(views, labels, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         augmented_distances(views, labels, **options)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 3), st.sampled_from([1, 10**8]))
+def test_nearest_views_attain_the_distances(seed, count, num_views, budget) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    views = torch.randn(count, num_views, 4, generator=generator, dtype=torch.float64)
+    views[count // 2 :] = views[: count - count // 2]  # some coincide
+    labels = torch.arange(count) % 2 if seed % 2 else None
+    found = nearest_views(views, labels, memory_budget=budget)
+    assert torch.equal(found.distances, augmented_distances(views, labels, memory_budget=budget))
+    for i, j in itertools.permutations(range(count), 2):
+        if found.distances[i, j].isfinite():
+            gap = (views[i, found.view[i, j]] - views[j, found.view[j, i]]).norm()
+            torch.testing.assert_close(gap, found.distances[i, j])
+
+
+def test_levels_of_distances_by_hand() -> None:
+    distances = torch.tensor([[0.0, 3.0, torch.inf], [3.0, 0.0, 1.0], [torch.inf, 1.0, 0.0]])
+    assert distance_levels(distances).tolist() == [0.0, 1.0, 3.0]
+    assert distance_levels(torch.zeros(1, 1)).tolist() == [0.0]
