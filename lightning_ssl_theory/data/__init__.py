@@ -2,6 +2,7 @@
 
 from lightning_ssl_theory.data.affine import random_affine
 from lightning_ssl_theory.data.batch import read_images, read_labels, read_latents, read_views
+from lightning_ssl_theory.data.batch_views import random_views
 from lightning_ssl_theory.data.digits import DigitsDataModule
 from lightning_ssl_theory.data.half_moons import HalfMoonsDataModule
 from lightning_ssl_theory.data.images import ImageDataModule
@@ -47,6 +48,7 @@ __all__ = [
     "random_polarities",
     "random_task",
     "random_view",
+    "random_views",
     "read_images",
     "read_labels",
     "read_latents",

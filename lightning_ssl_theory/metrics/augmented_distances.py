@@ -100,7 +100,7 @@ def distance_levels(distances: Tensor) -> Tensor:
     apart = distances[torch.ones_like(distances, dtype=torch.bool).triu(1)].double()
     apart = apart[apart.isfinite()].sort().values
     shares = apart.new_tensor([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0])
-    places = (shares * (len(apart) - 1)).ceil().long()
+    places = (shares * (len(apart) - 1)).long()
     return torch.cat([apart.new_zeros(1), apart[places] if len(apart) else apart]).unique()
 
 

@@ -274,6 +274,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "data.random_polarities": lambda: {"depth": 2},
     "data.random_task": lambda: {"num_atoms": 4},
     "data.random_view": lambda: {"size": 8, "mean": [0.5], "std": [0.5]},
+    "data.random_views": lambda: {"images": draw(2, 1, 8, 8).sigmoid(), "mean": [0.5], "std": [0.5]},
     "data.read_images": lambda: {"batch": [draw(4, 2), torch.arange(4)]},
     "data.read_labels": lambda: {"batch": [draw(4, 2), torch.arange(4)]},
     "data.read_latents": lambda: {"batch": [draw(4, 2), torch.arange(4), draw(4, 3)]},

@@ -124,7 +124,7 @@ def test_standard_error_is_that_over_samples() -> None:
 
 
 def test_standard_error_follows_from_the_seed_and_is_asked_for() -> None:
-    views, labels = torch.randn(40, 2, 3), torch.arange(40) % 3
+    views, labels = torch.randn(150, 2, 3), torch.arange(150) % 3
     arguments = (augmented_distances(views, labels), labels, torch.tensor([0.5, 1.0, 20.0]))
     assert augmentation_concentration(*arguments).standard_error.isnan().all()
     one, same, other = (

@@ -95,7 +95,7 @@ def test_rejects_bad_input(views, labels, options, message) -> None:
 def test_nearest_views_attain_the_distances(seed, count, num_views, budget) -> None:
     generator = torch.Generator().manual_seed(seed)
     views = torch.randn(count, num_views, 4, generator=generator, dtype=torch.float64)
-    views[count // 2 :] = views[: count - count // 2]  # some coincide
+    views[count // 2 :] = views[: count - count // 2].clone()  # some coincide
     labels = torch.arange(count) % 2 if seed % 2 else None
     found = nearest_views(views, labels, memory_budget=budget)
     assert torch.equal(found.distances, augmented_distances(views, labels, memory_budget=budget))
