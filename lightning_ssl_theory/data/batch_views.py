@@ -65,7 +65,7 @@ def random_views(
         check_number(value, name, interval)
     check_instance(generator, "generator", torch.Generator, or_none=True)
     draw = _Draws(len(images), images.device, generator)
-    views = images.float() if images.is_floating_point() else images.float() / 255
+    views = images.float().clone() if images.is_floating_point() else images.float() / 255
     has_color = len(mean) > 1
     if crop or flip:
         views = _cropped(views, draw, crop, flip)
@@ -74,7 +74,8 @@ def random_views(
     if gray and has_color:
         views = torch.where(draw.coins(gray), _luma(views), views)
     if blur and images.shape[-1] > 1:
-        views = torch.where(draw.coins(blur), _blurred(views, draw), views)
+        chosen, deviations = draw.coins(blur).flatten(), draw.uniform(0.1, 2.0)
+        views[chosen] = _blurred(views[chosen], deviations[chosen])
     shift, scale = (
         torch.tensor(list(values), device=views.device).reshape(-1, 1, 1) for values in (mean, std)
     )
@@ -178,16 +179,17 @@ def _turned(images: Tensor, turns: Tensor) -> Tensor:
     return value - chroma * torch.minimum(place, 4 - place).clamp(0, 1)
 
 
-def _blurred(images: Tensor, draw: _Draws) -> Tensor:
+def _blurred(images: Tensor, deviations: Tensor) -> Tensor:
     reach = max(3, images.shape[-1] // 20 * 2 + 1) // 2
     steps = torch.arange(-reach, reach + 1, device=images.device)
-    weights = (-0.5 * (steps / draw.uniform(0.1, 2.0).reshape(-1, 1)).square()).exp()
+    weights = (-0.5 * (steps / deviations.reshape(-1, 1)).square()).exp()
     weights = weights / weights.sum(1, keepdim=True)  # (N, taps)
     for dim in (2, 3):
         sides = (0, 0, reach, reach) if dim == 2 else (reach, reach, 0, 0)
         padded, size = pad(images, sides, mode="reflect"), images.shape[dim]
-        taps = [weights[:, i, None, None, None] * padded.narrow(dim, i, size) for i in range(len(steps))]
-        images = torch.stack(taps).sum(0)
+        images = torch.zeros_like(images)
+        for index, weight in enumerate(weights.unbind(1)):
+            images.addcmul_(weight[:, None, None, None], padded.narrow(dim, index, size))
     return images
 
 

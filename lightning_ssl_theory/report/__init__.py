@@ -3,9 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lightning_ssl_theory.report.factor_in_the_way import factor_in_the_way
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
 from lightning_ssl_theory.report.page import render_report
+from lightning_ssl_theory.report.rank_correlation import rank_verdict
 from lightning_ssl_theory.report.reproduction import Reproduction
 from lightning_ssl_theory.report.results_table import results_table
 from lightning_ssl_theory.report.rows import paired_differences, seed_values, values_of
@@ -40,6 +42,7 @@ __all__ = [
     "RunReport",
     "SeedMean",
     "Verdict",
+    "factor_in_the_way",
     "full_batch_steps",
     "identity_verdict",
     "increase_verdict",
@@ -55,6 +58,7 @@ __all__ = [
     "plot_seeds",
     "plot_stages",
     "quiet_trainer",
+    "rank_verdict",
     "read_run",
     "render_report",
     "results_table",

@@ -32,7 +32,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
-    """A Lightning trainer on the CPU that logs, saves and prints nothing, and validates only where it was asked to.
+    """A Lightning trainer that logs, saves and prints nothing and validates only where asked to; by default on the CPU.
 
     Args:
         *callbacks: Callbacks.
@@ -42,13 +42,12 @@ def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
         The trainer.
     """
     return Trainer(
-        accelerator="cpu",
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **{"num_sanity_val_steps": 0} | options,
+        **{"accelerator": "cpu", "num_sanity_val_steps": 0} | options,
     )
 
 

@@ -23,9 +23,6 @@ class Fixed:
     def __init__(self, **draws):
         self.draws = draws
 
-    def uniform(self, low, high):
-        return self.draws["uniform"].reshape(-1, 1, 1, 1)
-
     def coins(self, probability):
         return self.draws["coins"].reshape(-1, 1, 1, 1)
 
@@ -64,7 +61,7 @@ def test_boxes_of_single_images(monkeypatch) -> None:
 @pytest.mark.parametrize("size", [12, 64])
 def test_blur_of_single_images(size) -> None:
     images, deviations = photographs(3, size=size), torch.tensor([0.1, 0.7, 2.0])
-    found = batch_views._blurred(images, Fixed(uniform=deviations))
+    found = batch_views._blurred(images, deviations)
     kernel = max(3, size // 20 * 2 + 1)
     for image, deviation, expected in zip(images, deviations.tolist(), found, strict=True):
         assert_close(expected, F.gaussian_blur(image, [kernel, kernel], [deviation]), rtol=0, atol=1e-5)
