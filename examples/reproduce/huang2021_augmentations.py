@@ -52,14 +52,11 @@ PAPER = {  # accuracy on CIFAR-10 in per cent, of the nine settings
 }
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of folders of images
 LEVEL = 0.25  # delta is this quantile of the distances within classes under all five
-
 Rows = list[dict[str, Any]]
 Images = tuple[Tensor, Tensor]  # bytes (N, 3, S, S) and labels
 
 
-class Sizes(NamedTuple):
-    """What --quick and --full change."""
-
+class Sizes(NamedTuple):  # what --quick and --full change
     num_train: int | None = 5000
     num_test: int = 2000
     num_epochs: int = 6
@@ -88,9 +85,7 @@ def read_images(data_dir: str, sizes: Sizes) -> tuple[Images, Images]:
     train, test = zip(*data.probe_dataloader(), strict=True), next(iter(data.val_dataloader()))
     scale, shift = (torch.tensor(values).reshape(3, 1, 1) for values in (STD, MEAN))
     parts = ([torch.cat(batches) for batches in train], test)
-    first, second = (
-        Images((255 * (clean * scale + shift)).round().byte(), labels) for clean, labels in parts
-    )
+    first, second = (((255 * (clean * scale + shift)).round().byte(), labels) for clean, labels in parts)
     return first, second
 
 
@@ -98,9 +93,7 @@ def views_of(pixels: Tensor, strengths: dict[str, float], generator: torch.Gener
     return random_views(pixels, MEAN, STD, generator=generator, **dict.fromkeys(FIVE, 0.0) | strengths)
 
 
-class Epochs(IterableDataset):
-    """Two views of whole batches, in a random order."""
-
+class Epochs(IterableDataset):  # two views of whole batches, in a random order
     def __init__(self, images: Images, strengths: dict[str, float], batch_size: int, seed: int) -> None:
         self.pixels, self.labels = images
         self.strengths, self.batch_size = strengths, batch_size
@@ -160,7 +153,6 @@ def concentration(names: list[str], images: Images, sizes: Sizes) -> dict[str, d
 
 # %%
 def accuracies(rows: Rows, loss: str, names: Any = None) -> dict[str, list[float]]:
-    """One number a seed, of given settings or all."""
     names = names or dict.fromkeys(values_of(rows, "setting", loss=loss))
     return {name: values_of(rows, "accuracy", setting=name, loss=loss) for name in names}
 
@@ -182,7 +174,6 @@ def draw(found: Reproduction, rows: Rows) -> None:
 
 
 def judge(rows: Rows) -> list[Verdict]:
-    """The paper's tables, for both losses."""
     verdicts = []
     for loss in LOSSES:
         steps, strengths = accuracies(rows, loss, STEPS), accuracies(rows, loss, STRENGTHS)
@@ -254,5 +245,4 @@ if __name__ == "__main__":
         full="ResNet-18, all images, 200 epochs",
         device="cpu or cuda",
         num_seeds="trainings of every setting",
-        num_processes="trainings at once",
     )

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from lightning_ssl_theory.checks import InputError, check_instance, check_number, check_sequence, check_shape
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_finite,
+    check_instance,
+    check_number,
+    check_sequence,
+    check_shape,
+)
 
 _TRIES = 10
 _RATIO = math.log(4 / 3)
@@ -194,7 +201,8 @@ def _blurred(images: Tensor, deviations: Tensor) -> Tensor:
 
 
 def _check(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
-    check_shape(images, "images", "N C H H")
+    check_shape(images, "images", "N+ C+ H+ H+")
+    check_finite(images, "images")
     check_sequence(mean, "mean")
     check_sequence(std, "std", at_least=len(mean))
     for value in mean:

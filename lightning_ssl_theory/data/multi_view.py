@@ -53,7 +53,8 @@ class MultiViewDataset(EpochDataset):
         check_seed(seed)
         super().__init__(seed=seed)
         self._dataset = dataset
-        self._transforms = [*[clean] * (clean is not None), *[transform] * num_views][:num_views]
+        first = transform if clean is None else clean
+        self._transforms = [first, *[transform] * (num_views - 1)]
 
     def __len__(self) -> int:
         return len(self._dataset)

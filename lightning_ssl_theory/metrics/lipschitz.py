@@ -116,14 +116,13 @@ def _spectral_norm(layer: nn.Module) -> float | None:
         return float(torch.linalg.matrix_norm(layer.weight.double(), 2))
     if type(layer) in _CONVOLUTIONS and layer.padding_mode in ("zeros", "circular"):
         return _convolution_norm(layer.weight.detach(), layer.groups)  # type: ignore[operator, arg-type]
-    if type(layer) in _NORMALISATIONS and isinstance(layer.running_var, Tensor):
+    if isinstance(layer, _NORMALISATIONS) and isinstance(layer.running_var, Tensor):
         scale = (layer.running_var.double() + layer.eps).rsqrt()
-        scale = scale if layer.weight is None else scale * layer.weight.double()  # type: ignore[operator]
-        return float(scale.abs().max())
+        return float((scale if layer.weight is None else scale * layer.weight.double()).abs().max())
     if type(layer) in (*_MEANS, *_MAXIMA) and _is_without_overlap(layer):
         kernel = layer.kernel_size
         sizes = kernel if isinstance(kernel, tuple) else [kernel] * int(type(layer).__name__[-2])
-        return math.prod(sizes) ** -0.5 if type(layer) in _MEANS else 1.0  # type: ignore[arg-type]
+        return math.prod(sizes) ** -0.5 if type(layer) in _MEANS else 1.0
     is_flat = isinstance(layer, nn.LeakyReLU) and abs(layer.negative_slope) <= 1
     is_flat = is_flat or (isinstance(layer, nn.ELU) and 0 <= layer.alpha <= 1)
     is_global = isinstance(layer, _GLOBAL_MEANS) and layer.output_size in (1, (1,), (1, 1), (1, 1, 1))
@@ -132,7 +131,7 @@ def _spectral_norm(layer: nn.Module) -> float | None:
 
 def _is_without_overlap(layer: nn.Module) -> bool:
     def every(value: object) -> tuple[int, ...]:
-        return value if isinstance(value, tuple) else (value,) * 3  # type: ignore[return-value]
+        return value if isinstance(value, tuple) else (value,) * 3
 
     padding, dilation = every(layer.padding), every(getattr(layer, "dilation", 1))
     steps = zip(every(layer.stride), every(layer.kernel_size), strict=False)

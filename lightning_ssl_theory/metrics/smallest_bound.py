@@ -85,6 +85,7 @@ def smallest_bound(
         >>> found.cell.tolist(), float(found.bound), float(found.vacuous)
         ([0, 0], 0.0, 0.0)
     """
+    check_shape(features, "features", "N+ A+ D+")
     check_shape(deltas, "deltas", "T+")
     check_shape(sigmas, "sigmas", str(len(deltas)))
     check_shape(epsilons, "epsilons", "E+")

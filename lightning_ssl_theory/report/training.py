@@ -41,13 +41,14 @@ def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
     Returns:
         The trainer.
     """
+    settings: dict[str, Any] = {"accelerator": "cpu", "num_sanity_val_steps": 0} | options
     return Trainer(
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **{"accelerator": "cpu", "num_sanity_val_steps": 0} | options,
+        **settings,
     )
 
 

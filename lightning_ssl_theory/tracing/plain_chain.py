@@ -59,7 +59,7 @@ class _Place(NamedTuple):
     """Which numbers a tensor holds: where they lie, how many, and after how many changes; held, or it is used again."""
 
     pointer: int
-    count: int
+    size: int
     version: int
     tensor: Tensor
 

@@ -20,7 +20,7 @@ RIGHT = {
     "order": r"flows\.\w+\((q0?|trajectory)\)|manifolds\.|SymmetrizedReLU\.forward|latent_selectivity",
     "fewer dimensions": r"metrics\.latent_selectivity\(features|__matmul__",
     "letters": r"callbacks\.\w+\(layers",
-    "type": r"callbacks\.\w+\((output|val_loader)",
+    "type": r"callbacks\.\w+\((output|val_loader)|smallest_bound\(lipschitz",
     "infinite": r"top_k_correct\(scores|concentration\(distances",
     "none": r"draw\(generator|(spectra|exact_growth)\((layers|)|covariance_scalars\(exact_growth|\(reference",
 }

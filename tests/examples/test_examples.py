@@ -63,15 +63,9 @@ def test_ray_train(tmp_path):
 
 
 def test_simclr_images(tmp_path):
-    for split, per_class in (("train", 12), ("test", 4)):
-        for label in ("cat", "dog"):
-            (tmp_path / "images" / split / label).mkdir(parents=True)
-            for index in range(per_class):
-                image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
-                write_png(image, str(tmp_path / "images" / split / label / f"{index}.png"))
     values = load("simclr_images").main(
         "image_folder",
-        str(tmp_path / "images"),
+        image_folder(tmp_path / "images", train=12, test=4),
         max_steps=1,
         batch_size=8,
         num_workers=0,
@@ -180,6 +174,36 @@ def test_tian2020_losses(tmp_path, monkeypatch):
     assert len(holds) == 5
     assert holds["A term of weight beta adds 2 beta OP^aug w to it: L_simp at beta 0.5"]
     assert holds["Thm 3: the operator gives the gradient of L_simp"]
+
+
+def image_folder(root, size=16, **numbers):
+    for split, per_class in numbers.items():
+        for label in ("cat", "dog"):
+            (root / split / label).mkdir(parents=True)
+            for index in range(per_class):
+                image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
+                write_png(image, str(root / split / label / f"{index}.png"))
+    return str(root)
+
+
+def test_huang2021_bound(tmp_path):
+    verdicts = verdicts_of("huang2021_bound", tmp_path, num_seeds=1, num_epochs=2)
+    assert len(verdicts) == 5
+    assert verdicts["Thm 1: the error stays below the bound, in every look at both worlds"].holds
+    assert verdicts["clouds: at its best it allows less than 10 % errors"].value < 0.1
+    assert "Most in the way is" in verdicts["images: the bound says nothing after training either"].note
+
+
+def test_huang2021_augmentations(tmp_path):
+    data_dir = image_folder(tmp_path / "images", train=32, test=16)
+    verdicts = verdicts_of("huang2021_augmentations", tmp_path, data_dir=data_dir, quick=True)
+    assert len(verdicts) == 8
+    assert "89.92/88.41" in next(iter(verdicts.values())).paper
+    with (tmp_path / "huang2021_augmentations" / "augmentations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 9
+    assert all(float(row["sigma_lower"]) <= float(row["sigma_upper"]) for row in rows)
+    assert len({row["delta"] for row in rows}) == 1
 
 
 def test_scripts_are_short_and_time_nothing():
