@@ -15,6 +15,7 @@ batch                                 who makes it
 ``{"views": views, "label": y}``      dictionaries; each view may be ``{"image": x}``
 ``{"x1": x1, "x2": x2, "y": y}``      views by name
 ``{"image": x, "label": y}``          clean images; also ``img``, ``pixel_values``, ``x``, ``data``
+``{"image": x, "pretext": z}``        pretext learning; with ``"downstream"`` or a label
 ``[{"data": x, "label": y}]``         one dictionary a device
 ``(inputs, labels)``                  inputs a dictionary, as tokenizers make it
 ``{"input_ids": ..., "labels": y}``   the same with the labels inside

@@ -1,5 +1,9 @@
-"""Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization."""
+"""Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization.
 
+`BoostedLeastSquaresLoss` is of features and targets, in the parts downstream and pretext.
+"""
+
+from lightning_ssl_theory.losses.boosted_least_squares import BoostedLeastSquaresLoss
 from lightning_ssl_theory.losses.cross_correlation import CrossCorrelationLoss
 from lightning_ssl_theory.losses.info_nce import InfoNCELoss
 from lightning_ssl_theory.losses.pairwise import PairwiseLoss
@@ -11,6 +15,7 @@ from lightning_ssl_theory.losses.trace import TraceLoss
 from lightning_ssl_theory.losses.vicreg import VICRegLoss
 
 __all__ = [
+    "BoostedLeastSquaresLoss",
     "CrossCorrelationLoss",
     "InfoNCELoss",
     "PairwiseLoss",
