@@ -15,6 +15,11 @@ from lightning_ssl_theory.metrics.augmented_distances import (
     augmented_distances,
     nearest_views,
 )
+from lightning_ssl_theory.metrics.conditional_covariance import (
+    ConditionalCovariance,
+    ConditionalCovarianceValues,
+    conditional_covariance,
+)
 from lightning_ssl_theory.metrics.dimension_alignment import dimension_alignment
 from lightning_ssl_theory.metrics.divergence_bounds import DivergenceBounds, PairBounds, divergence_bounds
 from lightning_ssl_theory.metrics.effective_rank import (
@@ -22,6 +27,7 @@ from lightning_ssl_theory.metrics.effective_rank import (
     EffectiveRankValues,
     feature_effective_rank,
 )
+from lightning_ssl_theory.metrics.excess_risk import ExcessRisk, ExcessRiskValues, excess_risk
 from lightning_ssl_theory.metrics.feature_norms import (
     DictionaryCoverage,
     FeatureNorms,
@@ -48,10 +54,14 @@ __all__ = [
     "ActivationSparsityValues",
     "Alignment",
     "Concentration",
+    "ConditionalCovariance",
+    "ConditionalCovarianceValues",
     "DictionaryCoverage",
     "DivergenceBounds",
     "EffectiveRank",
     "EffectiveRankValues",
+    "ExcessRisk",
+    "ExcessRiskValues",
     "FeatureNormValues",
     "FeatureNorms",
     "GeneralizationBound",
@@ -71,9 +81,11 @@ __all__ = [
     "alignment",
     "augmentation_concentration",
     "augmented_distances",
+    "conditional_covariance",
     "dictionary_coverage",
     "dimension_alignment",
     "divergence_bounds",
+    "excess_risk",
     "feature_effective_rank",
     "feature_norms",
     "generalization_bound",
