@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 from lightning_ssl_theory import _checkout as _checkout
 
 if TYPE_CHECKING:
-    from lightning_ssl_theory.modules import ContrastiveSSL, FeatureDecouplingSSL, OrthogonalSSL
+    from lightning_ssl_theory.modules import ContrastiveSSL, FeatureDecouplingSSL, OrthogonalSSL, PretextSSL
 
 __version__ = "0.1.0"
 
-__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL"]
+__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL", "PretextSSL"]
 
 
 def __getattr__(name: str) -> Any:

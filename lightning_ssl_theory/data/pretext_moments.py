@@ -48,7 +48,11 @@ class PretextMoments(NamedTuple):
     @property
     def covariance(self) -> Tensor:
         """The whole covariance of (x, z, y), (D + K + M, D + K + M)."""
-        rows = [(self.xx, self.xz, self.xy), (self.xz.mT, self.zz, self.zy), (self.xy.mT, self.zy.mT, self.yy)]
+        rows = [
+            (self.xx, self.xz, self.xy),
+            (self.xz.mT, self.zz, self.zy),
+            (self.xy.mT, self.zy.mT, self.yy),
+        ]
         return torch.cat([torch.cat(row, 1) for row in rows])
 
 
@@ -77,12 +81,15 @@ def pretext_moments(covariance: Tensor, num_features: int, num_pretext: int) -> 
     width = len(covariance)
     if num_features + num_pretext >= width:
         raise InputError(
-            f"Expected `covariance` of more than `num_features` + `num_pretext` = {num_features + num_pretext} numbers, "
-            f"got {width}; the rest are those of y."
+            f"Expected `covariance` of more than `num_features` + `num_pretext` = {num_features + num_pretext} "
+            f"numbers, got {width}; the rest are those of y."
         )
     exact = to_float64(covariance)
     lowest, size = float(torch.linalg.eigvalsh(exact).min()), float(exact.abs().max())
-    if not torch.allclose(exact, exact.mT, rtol=0, atol=_ROUNDING * size) or lowest < -_ROUNDING * width * size:
+    if (
+        not torch.allclose(exact, exact.mT, rtol=0, atol=_ROUNDING * size)
+        or lowest < -_ROUNDING * width * size
+    ):
         raise InputError(
             f"Expected a symmetric positive semi-definite `covariance`, got a least eigenvalue of {lowest:.3g}; "
             "make it as A @ A.mT."
@@ -122,7 +129,7 @@ def conditional_moment(moments: PretextMoments) -> Tensor:
 def processed_error(processor: Tensor, moments: PretextMoments) -> Tensor:
     r"""Error of the best linear reader of y from F x.
 
-    .. math:: E\|y - W^*_{y,f} f\|^2 = \mathrm{tr}\, S_{yy} - \mathrm{tr}\big(S_{yx} F^\top (F S_{xx} F^\top)^+ F S_{xy}\big)
+    .. math:: E\|y - W^* f\|^2 = \mathrm{tr}\, S_{yy} - \mathrm{tr}\big(S_{yx} F^\top (F S_{xx} F^\top)^+ F S_{xy}\big)
 
     Args:
         processor: F, shape (E, D); rows may depend on one another.

@@ -1,13 +1,13 @@
 """Four Gaussian worlds, in which the two criteria of boosted pretext learning hold at once, or do not.
 
 M numbers y are to be told downstream, K > M numbers z are the pretext, and x has D >= K. Up to an invertible map that
-mixes all of x, its first M numbers are y + noise, the next K - M are nuisances u, and the rest is noise. Of z, the first
-M numbers tell y, and the others:
+mixes all of x, its first M numbers are y + noise, the next K - M are nuisances u, and the rest is noise. The first M
+numbers of z tell y, and beyond it z tells:
 
 =============  =====================================  ==============================================================
-setting        z beyond y + noise                     what follows
+setting        z beyond y and noise                   what follows
 =============  =====================================  ==============================================================
-"independent"  noise                                  x and z are independent given y: every processor meets C1
+"independent"  nothing                                x and z are independent given y: every processor meets C1
 "separable"    u in its last K - M numbers            both criteria are met, by the boosted minimiser too
 "entangled"    u in its last and in its first ones    both can be met, but the minimiser need not meet them
 "infeasible"   u in the last, x's noise in the first  no processor meets both
@@ -17,7 +17,6 @@ setting        z beyond y + noise                     what follows
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from lightning_ssl_theory.checks import (
     InputError,
@@ -32,7 +31,10 @@ from lightning_ssl_theory.data.pretext_moments import PretextMoments, pretext_mo
 PretextSetting = Literal["independent", "separable", "entangled", "infeasible"]
 """One of the names in the table."""
 
-_SCALES = (0.5, 2.0)  # of x's directions, so that its covariance is not the identity
+_SCALES = (
+    -1.0,
+    1.0,
+)  # powers of 2 that x's directions are scaled by, so that its covariance is not the identity
 
 
 def gaussian_pretext_moments(
@@ -83,37 +85,19 @@ def gaussian_pretext_moments(
     check_positive(nuisance, "nuisance")
     check_number(signal, "signal", "[0, inf)", advice="0 makes z tell nothing of y")
     check_instance(generator, "generator", torch.Generator, or_none=True)
-    latents = num_downstream, num_features, num_pretext
-    y, x, z = _Loadings(*latents, noise, signal, nuisance).of(setting)
-    mixing = torch.linalg.qr(torch.randn(num_features, num_features, dtype=torch.float64, generator=generator)).Q
-    scales = torch.logspace(*(torch.tensor(_SCALES).log2().tolist()), num_features, 2, dtype=torch.float64)
+    sizes = (num_downstream, num_features, num_pretext)
+    y, x, extra = torch.eye(sum(sizes), dtype=torch.float64).split(sizes)  # loadings on independent latents
+    spread, nuisances = x[:num_downstream], x[num_downstream:num_pretext]
+    z = noise * extra
+    z[:num_downstream] += signal * y
+    if setting != "independent":
+        z[num_downstream:] += nuisance * nuisances
+    if setting in ("entangled", "infeasible"):
+        beyond = nuisances if setting == "entangled" else spread
+        count = min(num_downstream, len(beyond))
+        z[:count] += nuisance * beyond[:count]
+    x = torch.cat([y + noise * spread, x[num_downstream:]])
+    mixing = torch.linalg.qr(torch.randn(num_features, num_features, generator=generator).double()).Q
+    scales = 2 ** torch.linspace(*_SCALES, num_features, dtype=torch.float64)
     loadings = torch.cat([mixing * scales @ x, z, y])
     return pretext_moments(loadings @ loadings.mT, num_features, num_pretext)
-
-
-class _Loadings:
-    """Weights of y, x and z on independent latents: y (M), x's own D numbers, and z's noise (K)."""
-
-    def __init__(
-        self, num_downstream: int, num_features: int, num_pretext: int, noise: float, signal: float, nuisance: float
-    ) -> None:
-        self._sizes = num_downstream, num_features, num_pretext
-        self._noise, self._signal, self._nuisance = noise, signal, nuisance
-
-    def of(self, setting: PretextSetting) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns y (M, L), x (D, L) and z (K, L) with L = M + D + K latents."""
-        num_downstream, num_features, num_pretext = self._sizes
-        latents = torch.eye(sum(self._sizes), dtype=torch.float64)
-        y, own, noise = latents.split(self._sizes)
-        spread, nuisances = own[:num_downstream], own[num_downstream:num_pretext]
-        x = torch.cat([y + self._noise * spread, own[num_downstream:]])
-        z = self._noise * noise
-        z[:num_downstream] += self._signal * y
-        if setting != "independent":
-            z[num_downstream:] += self._nuisance * nuisances
-        if setting == "entangled":
-            count = min(num_downstream, len(nuisances))
-            z[:count] += self._nuisance * nuisances[:count]
-        if setting == "infeasible":
-            z[:num_downstream] += self._nuisance * spread
-        return y, x, z

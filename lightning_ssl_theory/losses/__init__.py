@@ -1,12 +1,14 @@
 """Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization.
 
-`BoostedLeastSquaresLoss` is of features and targets, in the parts downstream and pretext.
+Those of pretext learning compare with targets: `PredictionLoss`, and `BoostedLeastSquaresLoss` with the parts
+downstream and pretext.
 """
 
 from lightning_ssl_theory.losses.boosted_least_squares import BoostedLeastSquaresLoss
 from lightning_ssl_theory.losses.cross_correlation import CrossCorrelationLoss
 from lightning_ssl_theory.losses.info_nce import InfoNCELoss
 from lightning_ssl_theory.losses.pairwise import PairwiseLoss
+from lightning_ssl_theory.losses.prediction import PredictionLoss
 from lightning_ssl_theory.losses.simple_contrastive import SimpleContrastiveLoss
 from lightning_ssl_theory.losses.soft_triplet import SoftTripletLoss
 from lightning_ssl_theory.losses.spectral_contrastive import SpectralContrastiveLoss
@@ -19,6 +21,7 @@ __all__ = [
     "CrossCorrelationLoss",
     "InfoNCELoss",
     "PairwiseLoss",
+    "PredictionLoss",
     "SimpleContrastiveLoss",
     "SoftTripletLoss",
     "SpectralContrastiveLoss",

@@ -30,17 +30,17 @@ class BoostedLeastSquaresLoss(nn.Module):
 
     .. math:: \mathcal{L}(f) = \min_{W,b} E\|y - W f - b\|^2 - \lambda \min_{V,c} E\|z - V f - c\|^2
 
-    Each minimum carries a ridge of :math:`\rho\, v \|W\|_F^2`, v the features' mean variance, so that the value does not
-    depend on their scale. Means are over the samples of all ranks, those of y over the n0 labelled ones. The minima
-    are differentiated in full, by Cholesky factors of float64 moments; on a device without float64 in float32.
+    Each minimum carries a ridge of :math:`\rho\, v \|W\|_F^2`, v the features' mean variance, so that the value does
+    not depend on their scale. Means are over the samples of all ranks, those of y over the n0 labelled ones. The
+    minima are differentiated in full, by Cholesky factors of float64 moments; on a device without float64 in float32.
 
     One collective of (1 + D + K)^2 + (1 + D + M)^2 numbers a call. The value is equal on every rank, and the
     parameters' gradients, once DistributedDataParallel has averaged them, are those of one process on the
     concatenated batch. O(N (D + K + M)^2 + D^3) time. A warning comes once where n0 < D.
 
     Args:
-        lamb: :math:`\lambda \ge 0`; 0 learns from the labels alone. Where the two criteria of the theory can be met, it must stay below
-            :math:`1 / \|S_{yy}^{-1} S_{yz}\|_2^2`: `data.largest_boost_weight`.
+        lamb: :math:`\lambda \ge 0`; 0 learns from the labels alone. Where the two criteria of the theory can be met,
+            it must stay below :math:`1 / \|S_{yy}^{-1} S_{yz}\|_2^2`: `data.largest_boost_weight`.
         ridge: :math:`\rho \ge 0`; 0 is plain least squares, which needs more samples than features.
 
     Raises:
@@ -161,8 +161,8 @@ def least_squares_minimum(moments: Tensor, num_features: int, ridge: float) -> T
     if bool(failed) or not bool((pivots > _SINGULAR * variances.detach()).all()):
         raise InputError(
             f"Expected `features` whose {num_features} columns vary independently over the samples, got a singular "
-            f"covariance from {int(count)} samples with ridge={ridge:g}; pass `ridge=1e-3`, more samples (labelled ones "
-            "for the downstream part) or a narrower head, or look for features that are constant."
+            f"covariance from {int(count)} samples with ridge={ridge:g}; pass `ridge=1e-3`, more samples (labelled "
+            "ones for the downstream part) or a narrower head, or look for features that are constant."
         )
     weights = torch.cholesky_solve(cross, factor)
     return covariance.diagonal()[num_features:].sum() - (cross * weights).sum()

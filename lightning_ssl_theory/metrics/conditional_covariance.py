@@ -46,7 +46,9 @@ def conditional_covariance(
 ) -> ConditionalCovarianceValues:
     r"""Norm of the covariance of features and pretext target given the downstream target.
 
-    .. math:: \|C_{fz} - C_{fy} C_{yy}^+ C_{yz}\|_F \quad\text{or}\quad \Big(\sum_c p_c \|\mathrm{Cov}_c[f, z]\|_F^2\Big)^{1/2}
+    .. math::
+        \|C_{fz} - C_{fy} C_{yy}^+ C_{yz}\|_F \quad\text{or}\quad
+        \Big(\sum_c p_c \|\mathrm{Cov}_c[f, z]\|_F^2\Big)^{1/2}
 
     Args:
         features: Shape (N, D), any real dtype.
@@ -215,4 +217,3 @@ def _compute(
         null=(null.mean / scale).sqrt(),
         p_value=tail_probability(squared, null),
     )
-

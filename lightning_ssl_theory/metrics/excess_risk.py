@@ -148,8 +148,8 @@ def _compute(
     left = linear_reader(given[:num_inputs, :num_inputs], given[:num_inputs, num_inputs:])
     if count - 1 <= rank + left.rank:
         raise InputError(
-            f"Expected more samples than the {int(rank + left.rank)} independent numbers of `features` and `inputs` and "
-            f"one, got {int(count)}; pass more samples, or `inputs` of fewer numbers."
+            f"Expected more samples than the {int(rank + left.rank)} independent numbers of `features` and `inputs` "
+            f"and one, got {int(count)}; pass more samples, or `inputs` of fewer numbers."
         )
     y_left = given[num_inputs:, num_inputs:]
     gap = (given[:num_inputs, num_inputs:] * left.weights).sum().clamp(min=0)

@@ -1,13 +1,14 @@
 r"""What a squared norm comes to when the residuals that it is made of are paired at random.
 
-For centred residuals A (N, D) and B (N, K), :math:`T = \|A^\top P B\|_F^2 / N^2` over all N! permutations P has the mean
+For centred residuals A (N, D) and B (N, K), :math:`T = \|A^\top P B\|_F^2 / N^2` has, over all N! permutations P, the
+mean
 
 .. math:: \frac{\mathrm{tr}\, C_A\, \mathrm{tr}\, C_B}{N - 1}, \quad C_A = A^\top A / N,\; C_B = B^\top B / N
 
-exactly: no permutation is drawn, so there is no number of them and no seed, and the null is a function of sums. Residuals
-of a regression on R numbers are too short by that; they are first stretched by :math:`\sqrt{(N - 1) / (N - 1 - R)}`, so
-that the mean has n = N - 1 - R for N - 1. For the spread, permutations are taken to spread T as all rotations of the n
-directions of the residuals do, for which fourth moments are known; they are exact for Gaussian residuals.
+exactly: no permutation is drawn, so there is no number of them and no seed, and the null is a function of sums.
+Residuals of a regression on R numbers are too short by that; they are first stretched by
+:math:`\sqrt{(N - 1) / (N - 1 - R)}`, so that the mean has n = N - 1 - R for N - 1. For the spread, permutations are
+taken to spread T as all rotations of the n directions of the residuals do, of which fourth moments are known.
 
 References: D. Freedman, D. Lane, "A nonstochastic interpretation of reported significance levels", 1983 (permuted
 residuals); B. Collins, P. Sniady, "Integration with respect to the Haar measure", 2006 (moments of rotations).

@@ -3,5 +3,6 @@
 from lightning_ssl_theory.modules.contrastive import ContrastiveSSL
 from lightning_ssl_theory.modules.feature_decoupling import FeatureDecouplingSSL
 from lightning_ssl_theory.modules.orthogonal import OrthogonalSSL
+from lightning_ssl_theory.modules.pretext import PretextSSL
 
-__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL"]
+__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL", "PretextSSL"]
