@@ -20,15 +20,15 @@ PACKAGES = [
 ]
 
 PROMISED = {
-    "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL",
+    "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL PretextSSL",
     "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss "
     "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss",
     "lightning_ssl_theory.operators": "covariance_operators",
     "lightning_ssl_theory.metrics": "Selectivity FeatureNorms ActivationSparsity Alignment Uniformity EffectiveRank "
-    "augmented_distances augmentation_concentration generalization_bound",
+    "augmented_distances augmentation_concentration generalization_bound ConditionalCovariance ExcessRisk",
     "lightning_ssl_theory.flows": "grassmann_flow stiefel_flow closed_form_flow",
     "lightning_ssl_theory.data": "DigitsDataModule ImageDataModule HalfMoonsDataModule LatentTreeDataModule "
-    "SparseCodingDataModule",
+    "SparseCodingDataModule GaussianPretextDataModule",
     "lightning_ssl_theory.callbacks": "CovarianceOperators NeuronSelectivity FeatureNormMonitor LinearProbe "
     "CollapseMonitor OrthogonalityMonitor GeneralizationMonitor",
 }

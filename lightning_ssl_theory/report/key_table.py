@@ -7,6 +7,10 @@ train/alignment | Alignment part | loss | linear
     Pulls the views of one sample together; lower means the views agree more.
 train/regularization | Regularization part | loss | linear
     Keeps different samples apart; lower means they are spread out more.
+train/downstream | Downstream part | loss | linear
+    Error of the best linear reader of the downstream target, over the labelled samples of a batch.
+train/pretext | Pretext part | loss | linear
+    Minus lambda times the error of the best linear reader of the pretext target; it falls as the target is forgotten.
 probe/<layer>/logistic_top1 | Logistic probe | % | share
     Held-out images that logistic regression on the features names correctly, fitted with all labels.
 probe/<layer>/logistic_top1_<k>_labels | Logistic probe, <k> labels a class | % | share

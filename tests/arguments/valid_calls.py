@@ -79,10 +79,25 @@ def room(name: str) -> Any:
 LAW = {"probability": 0.2, "noise_std": 0.3}
 WORLD = {"num_features": 8, "num_atoms": 4, **LAW}
 PAIR = {"z1": draw(6, 3), "z2": draw(6, 3, seed=1)}
+BOOSTED = {
+    "features": draw(12, 2),
+    "pretext": draw(12, 3, seed=1),
+    "downstream": draw(12, 2, seed=2),
+    "is_labelled": torch.arange(12) > 2,
+}
 DISTANCES = {"r": (draw(6, 3)[:, None] - draw(6, 3)).square().sum(2) / 2}
+CRITERIA = {"features": draw(8, 3), "downstream": draw(8, 1, seed=3)}
 FLOW = {"q0": representation(), "eigenvalues": eigenvalues(), "times": times()}
 TANGENT = {"weight": orthonormal(), "gradient": draw(4, 2).double()}
 VIEWS = draw(6, 2, 4)
+SMALL_PRETEXT = {
+    "num_features": 4,
+    "num_pretext": 2,
+    "num_downstream": 1,
+    "batch_size": 4,
+    "num_samples": 8,
+    "num_held_out": 4,
+}
 SMALL_TREE = {"depth": 2, "batch_size": 4, "num_samples": 16, "num_val_samples": 8}
 
 
@@ -106,6 +121,12 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "losses.CrossCorrelationLoss": dict,
     "losses.CrossCorrelationLoss.forward": lambda: PAIR,
     "losses.CrossCorrelationLoss.parts": lambda: PAIR,
+    "modules.PretextSSL": lambda: {"backbone": network(), "head": nn.Linear(3, 4)},
+    "losses.BoostedLeastSquaresLoss": dict,
+    "losses.BoostedLeastSquaresLoss.forward": lambda: BOOSTED,
+    "losses.BoostedLeastSquaresLoss.parts": lambda: BOOSTED,
+    "losses.PredictionLoss": dict,
+    "losses.PredictionLoss.forward": lambda: {"predictions": draw(6, 3), "targets": draw(6, 3, seed=1)},
     "losses.InfoNCELoss": dict,
     "losses.InfoNCELoss.forward": lambda: PAIR,
     "losses.InfoNCELoss.parts": lambda: PAIR,
@@ -158,8 +179,12 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "metrics.ActivationSparsity.update": lambda: {"features": draw(6, 3)},
     "metrics.Alignment": dict,
     "metrics.Alignment.update": lambda: PAIR,
+    "metrics.ConditionalCovariance": lambda: {"num_features": 3, "num_pretext": 2, "num_downstream": 1},
+    "metrics.ConditionalCovariance.update": lambda: CRITERIA | {"pretext": draw(8, 2, seed=1)},
     "metrics.EffectiveRank": lambda: {"num_features": 3},
     "metrics.EffectiveRank.update": lambda: {"features": draw(6, 3)},
+    "metrics.ExcessRisk": lambda: {"num_features": 3, "num_downstream": 1, "num_inputs": 2},
+    "metrics.ExcessRisk.update": lambda: CRITERIA | {"inputs": draw(8, 2, seed=1)},
     "metrics.FeatureNorms": lambda: {"dictionary": orthonormal(3, 2)},
     "metrics.FeatureNorms.update": lambda: {"features": draw(6, 3)},
     "metrics.LatentSelectivity": lambda: {"num_latents": 2, "group_size": 3},
@@ -181,6 +206,8 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         "labels": torch.tensor([0, 0, 0, 1, 1, 1]),
         "deltas": torch.tensor([0.5, 1.0]),
     },
+    "metrics.conditional_covariance": lambda: CRITERIA | {"pretext": draw(8, 2, seed=1)},
+    "metrics.excess_risk": lambda: CRITERIA | {"inputs": draw(8, 2, seed=1)},
     "metrics.augmented_distances": lambda: {
         "views": draw(6, 2, 3),
         "labels": torch.tensor([0, 0, 0, 1, 1, 1]),
@@ -257,6 +284,11 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         "negatives": draw(5, 3, seed=2),
     },
     "data.DigitsDataModule": dict,
+    "data.GaussianPretextDataModule": lambda: dict(SMALL_PRETEXT),
+    "data.GaussianPretextDataModule.draw": lambda: {
+        "num_samples": 3,
+        "generator": torch.Generator().manual_seed(0),
+    },
     "data.HalfMoonsDataModule": lambda: {"batch_size": 4, "num_samples": 8},
     "data.ImageDataModule": lambda: {"dataset": "cifar10", "data_dir": "data"},
     "data.LatentTreeDataModule": lambda: dict(SMALL_TREE),
@@ -268,6 +300,21 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
         "num_samples": 3,
         "generator": torch.Generator().manual_seed(0),
     },
+    "data.boosted_minimiser": lambda: {"moments": moments(), "num_outputs": 2, "lamb": 0.1},
+    "data.conditional_moment": lambda: {"moments": moments()},
+    "data.excess_risk_gap": lambda: {"processor": draw(2, 4), "moments": moments()},
+    "data.feasibility_gap": lambda: {"moments": moments()},
+    "data.four_rotations": lambda: {"images": draw(2, 1, 4, 4)},
+    "data.gaussian_pretext_moments": lambda: {"num_features": 4, "num_pretext": 2, "num_downstream": 1},
+    "data.largest_boost_weight": lambda: {"moments": moments()},
+    "data.pretext_moments": lambda: {
+        "covariance": moments().covariance,
+        "num_features": 4,
+        "num_pretext": 2,
+    },
+    "data.processed_error": lambda: {"processor": draw(2, 4), "moments": moments()},
+    "data.read_downstream": lambda: {"batch": [draw(4, 2), torch.arange(4)], "num_classes": 4},
+    "data.read_pretext": lambda: {"batch": {"image": draw(4, 2), "pretext": draw(4, 1)}},
     "data.clean_image": lambda: {"size": 8, "mean": [0.5], "std": [0.5]},
     "data.random_affine": lambda: {"images": draw(2, 1, 4, 4)},
     "data.random_mask": lambda: {"inputs": draw(3, 4)},
@@ -380,6 +427,12 @@ NOT_BUILT = {
     "operators.NetworkTrace",
     "operators.PairwiseObjective",
 }
+
+
+def moments() -> Any:
+    return room("data").gaussian_pretext_moments(
+        "separable", 4, 2, 1, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def polarities() -> list[Tensor]:

@@ -18,10 +18,10 @@ SMALL = {"num_features": 5, "num_pretext": 3, "num_downstream": 1, "num_samples"
 
 
 def test_samples_have_the_covariance():
-    data = GaussianPretextDataModule("entangled", 5, 3, 1, num_samples=200_000, batch_size=200_000)
+    data = GaussianPretextDataModule("entangled", 5, 3, 1, num_samples=50_000, batch_size=50_000)
     (batch,) = data.train_dataloader()
     rows = torch.cat([batch["image"], batch["pretext"], batch["downstream"]], 1).double()
-    assert_close(rows.mT @ rows / len(rows), data.moments.covariance, rtol=0, atol=0.05)
+    assert_close(rows.mT @ rows / len(rows), data.moments.covariance, rtol=0, atol=0.1)
     assert rows.mean(0).abs().max() < 0.02
     assert torch.equal(batch["label"], (batch["downstream"][:, 0] > 0).long())
 
@@ -103,7 +103,7 @@ def test_sentences():
         ValueError, match=r"Expected square `images` to turn, got \(1, 1, 2, 3\); crop or pad"
     ):
         four_rotations(torch.zeros(1, 1, 2, 3))
-    with pytest.raises(ValueError, match='Expected "pretext" targets .* got a dictionary with keys'):
+    with pytest.raises(ValueError, match=r'Expected "pretext" targets .* got a dictionary with keys'):
         read_pretext({"image": x})
     partial = torch.tensor([[0.0, torch.nan], [1.0, 2.0], [torch.nan, torch.nan]])
     with pytest.raises(

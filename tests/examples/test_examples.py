@@ -206,6 +206,19 @@ def test_huang2021_augmentations(tmp_path):
     assert len({row["delta"] for row in rows}) == 1
 
 
+def test_teng2022_pretext(tmp_path):
+    holds = holds_of("teng2022_pretext", tmp_path, quick=True, num_seeds=1)
+    assert len(holds) == 9
+    assert holds["separable: the exact minimiser meets C1 and C2 (Theorem 2)"]
+    with (tmp_path / "teng2022_pretext" / "boost.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["data"], row["lambda"]) for row in rows if row["data"] == "images"} == {
+        ("images", "0.0"),
+        ("images", "0.1"),
+    }
+    assert len(rows) == 2 * 4 + 2 * 2  # ratios and lambdas, of Gaussian data and of images
+
+
 def test_scripts_are_short_and_time_nothing():
     """A script reads like the claims of its paper; what several share stands in `report`."""
     for path in sorted((EXAMPLES / "reproduce").glob("*.py")):
