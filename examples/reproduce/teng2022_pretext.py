@@ -5,7 +5,7 @@
 A processor f is trained with n0 downstream labels on E||y - W* f||^2 - lambda E||z - W* f||^2, pretext learning goes on
 from it, and a linear probe with a few other labels reads the downstream target. On Gaussian data, where all is known in
 closed form, and with rotations as the pretext: on scikit-learn's digits, or on a folder of images in 10 classes
-(train/<class>/*, test/<class>/*; for hours). Some three minutes on two cores.
+(train/<class>/*, test/<class>/*; for an hour or two). Some three minutes on two cores.
 """
 
 # %%
@@ -232,7 +232,7 @@ def main(
     num_processes: int | None = None,
 ) -> list[report.Verdict]:
     """Boost with every number of labels and every lambda, and write table, figure and verdicts."""
-    sizes = Sizes(num_images=5000) if data_dir else Sizes()
+    sizes = Sizes(num_images=2000) if data_dir else Sizes()
     if quick:
         sizes = Sizes(512, (0.5, 16), 15, 3, 300, (1, 8), (0.1,), 4, 3)
     trials = [(sizes, data_dir, seed) for seed in range(num_seeds)]

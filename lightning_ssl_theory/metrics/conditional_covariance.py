@@ -38,7 +38,7 @@ class ConditionalCovarianceValues(NamedTuple):
     null: Tensor
     """Root mean square of `normalized` over all permutations of z's residuals: what chance alone gives."""
     p_value: Tensor
-    """Share of permutations with at least this norm, in [0, 1]; see `metrics.permutation_null`."""
+    """Share of permutations with at least this norm, by a scaled chi-square; see `metrics.permutation_null`."""
 
 
 def conditional_covariance(

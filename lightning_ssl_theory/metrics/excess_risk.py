@@ -38,7 +38,7 @@ class ExcessRiskValues(NamedTuple):
     null: Tensor
     """Mean gap over all permutations of y's residuals: what inputs that tell nothing more would seem to tell."""
     p_value: Tensor
-    """Share of permutations with at least this gap, in [0, 1]; see `metrics.permutation_null`."""
+    """Share of permutations with at least this gap, by a scaled chi-square; see `metrics.permutation_null`."""
 
 
 def excess_risk(features: Tensor, downstream: Tensor, inputs: Tensor) -> ExcessRiskValues:
