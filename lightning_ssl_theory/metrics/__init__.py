@@ -67,7 +67,6 @@ __all__ = [
     "GeneralizationBound",
     "LatentSelectivity",
     "LatentSelectivityValues",
-    "PairBounds",
     "NearestViews",
     "PairBounds",
     "RankOne",

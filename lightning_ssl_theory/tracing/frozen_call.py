@@ -221,7 +221,7 @@ def _stand_ins(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
     ]
     try:
         for value in marked:
-            value._is_param = True  # type: ignore[attr-defined]
+            value._is_param = True
         for module, attributes, (parameters, buffers, _) in saved:
             for group, values in zip(_groups(module), (parameters, buffers), strict=False):
                 group.update({name: stand_ins.get(id(value), value) for name, value in values.items()})
@@ -229,7 +229,7 @@ def _stand_ins(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         for value in marked:
-            del value._is_param  # type: ignore[attr-defined]
+            del value._is_param
         for module, attributes, contents in saved:
             vars(module).clear()
             vars(module).update(attributes)
