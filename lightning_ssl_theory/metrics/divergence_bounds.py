@@ -111,27 +111,7 @@ def divergence_bounds(features: Tensor, labels: Tensor) -> DivergenceBounds:
         >>> found.vacuous.tolist()
         [False, False, False, False]
     """
-    population = class_centres(features, labels)
-    unit, centres = population.features, population.centres
-    rows, means = unit.flatten(0, 1), unit.mean(1)
-    mean = means.mean(0)
-    scale = (rows - mean).square().mean(0).sqrt()
-    scale = scale.masked_fill(scale <= 1e-12, torch.inf)  # a constant feature tells no classes apart
-    along = centres @ mean
-    classes = torch.combinations(torch.arange(len(centres), device=unit.device))
-    first, second = classes.unbind(1)
-    shift = along[first] + along[second] - mean @ mean
-    shares = population.shares
-    pairs = PairBounds(
-        classes=classes,
-        products=(centres[first] * centres[second]).sum(1),
-        info_nce=_info_nce_bound(population, labels.to(unit.device), classes),
-        cross_correlation=_moment_bound(means, centres, shares, classes),
-        spectral=_moment_bound(rows, centres, shares, classes),
-        vicreg=_moment_bound(rows - mean, centres - mean, shares, classes) + shift,
-        standardized_products=((centres - mean)[first] * (centres - mean)[second] / scale.square()).sum(1),
-        barlow_twins=_moment_bound((means - mean) / scale, (centres - mean) / scale, shares, classes),
-    )
+    pairs = _pair_bounds(class_centres(features, labels), labels)
     largest = {name: values.max() for name, values in pairs._asdict().items() if name != "classes"}
     divergence, standardized = largest.pop("products"), largest.pop("standardized_products")
     own = largest.pop("barlow_twins")
@@ -143,6 +123,29 @@ def divergence_bounds(features: Tensor, labels: Tensor) -> DivergenceBounds:
         barlow_twins=own,
         standardized_divergence=standardized,
         pairs=pairs,
+    )
+
+
+def _pair_bounds(population: ClassCentres, labels: Tensor) -> PairBounds:
+    unit, centres = population.features, population.centres
+    rows, means = unit.flatten(0, 1), unit.mean(1)
+    mean = means.mean(0)
+    scale = (rows - mean).square().mean(0).sqrt()
+    scale = scale.masked_fill(scale <= 1e-12, torch.inf)  # a constant feature tells no classes apart
+    along = centres @ mean
+    classes = torch.combinations(torch.arange(len(centres), device=unit.device))
+    first, second = classes.unbind(1)
+    shift = along[first] + along[second] - mean @ mean
+    shares = population.shares
+    return PairBounds(
+        classes=classes,
+        products=(centres[first] * centres[second]).sum(1),
+        info_nce=_info_nce_bound(population, labels.to(unit.device), classes),
+        cross_correlation=_moment_bound(means, centres, shares, classes),
+        spectral=_moment_bound(rows, centres, shares, classes),
+        vicreg=_moment_bound(rows - mean, centres - mean, shares, classes) + shift,
+        standardized_products=((centres - mean)[first] * (centres - mean)[second] / scale.square()).sum(1),
+        barlow_twins=_moment_bound((means - mean) / scale, (centres - mean) / scale, shares, classes),
     )
 
 
