@@ -28,7 +28,6 @@ from lightning_ssl_theory.operators.output_cotangents import (
 )
 from lightning_ssl_theory.operators.pair_coefficients import Estimator, check_estimator
 from lightning_ssl_theory.operators.scalar_estimates import (
-    TINY,
     CovarianceScalars,
     Population,
     gradient_spread,
@@ -45,8 +44,9 @@ from lightning_ssl_theory.tracing.plain_torch import full_precision
 from lightning_ssl_theory.tracing.weight_directions import WeightDirections, rademacher_probes
 
 PROBES_AT_ONCE = 8
-LEAST_SPREAD = 0.01
-"""Share of a second moment that its variance needs to be, for float32 to tell values apart: below it float64 does."""
+LEAST_SPREAD, LEAST_OUTPUT_SPREAD = 1e-2, 1e-4
+"""Share of a second moment that is variance, of per-sample gradients and of outputs, below which float32 does not keep
+about 5 digits: what samples have in common cancels, in gradients after they were squared."""
 
 
 @full_precision
@@ -85,7 +85,7 @@ def covariance_scalars(
         dropout_seed: Leaves dropout on, with masks from this seed, in one chunk only.
         dtype: Precision; that of the floating views, else of the network, by default. Where outputs or a layer's
             per-sample gradients are nearly the same for all samples, as in a collapsed network, a pass in float32 is
-            made again in float64, on devices that have it.
+            made again in float64, on devices that have it; it holds twice as much beside the budget.
         generator: Source of probes and weight vectors on the CPU, in the same state on every rank.
         all_sum: Sum over ranks; what crosses is m + 1 weight gradients (2 more with a loss) and 2 m r^2 numbers a
             layer, those of all layers together for every 8 probes.
@@ -132,9 +132,9 @@ def covariance_scalars(
         seed=seed,
         all_sum=all_sum,
     )
-    found, spread = once(views, dtype=dtype)
+    found, is_precise = once(views, dtype=dtype)
     is_exact = (dtype or floating_dtype(views, model)) == torch.float64
-    if spread > LEAST_SPREAD or is_exact or device_with_float64(device_of(views)) != device_of(views):
+    if is_precise or is_exact or device_with_float64(device_of(views)) != device_of(views):
         return found
     del found
     return once(in_precision(views, torch.float64), dtype=torch.float64)[0]
@@ -156,8 +156,8 @@ def _scalars(
     dtype: torch.dtype | None,
     seed: int,
     all_sum: AllSum,
-) -> tuple[CoveredLayers[CovarianceScalars], float]:
-    # the scalars, and the smallest share of a second moment that is variance; the same on every rank
+) -> tuple[CoveredLayers[CovarianceScalars], bool]:
+    # the scalars, and whether float32 is precise enough for them, as all ranks say
     population = _population(views, estimator, all_sum)
     trace = ChunkedTrace(
         model,
@@ -200,7 +200,7 @@ def _scalars(
     values = {name: [*estimates[name], *of_weights[name].known()] for name in estimates}
     left_out = not_finite_layers(values, layers)
     variance, square = output_moments(trace.outputs, estimator=estimator, all_sum=all_sum)
-    spreads.append(variance / square.clamp(min=TINY))
+    is_precise = min(map(float, spreads)) > LEAST_SPREAD and bool(variance > LEAST_OUTPUT_SPREAD * square)
     scalars = {
         name: layer_scalars(
             estimates[name],
@@ -212,7 +212,7 @@ def _scalars(
         for name in estimates
         if name not in left_out
     }
-    return CoveredLayers(scalars, trace.left_out | left_out), min(map(float, spreads))
+    return CoveredLayers(scalars, trace.left_out | left_out), is_precise
 
 
 def _population(views: Inputs, estimator: Estimator, all_sum: AllSum) -> Population:

@@ -36,7 +36,8 @@ def convnet():
 
 def look(model, num_samples, small, budget):
     torch.set_num_threads(1)
-    views = torch.randn(num_samples, 2, 3, 32, 32)
+    # colours of their own: samples that all look alike to the network would be looked at in float64
+    views = torch.randn(num_samples, 2, 3, 32, 32) + 2 * torch.randn(num_samples, 1, 3, 1, 1)
     covariance_scalars(small, views[:2], num_probes=2, loss=InfoNCELoss())  # what libraries set up once
     return lambda: covariance_scalars(model, views, loss=InfoNCELoss(), memory_budget=budget)
 
