@@ -100,13 +100,10 @@ class Epochs(IterableDataset):  # two views of whole batches, in a random order
         self.generator = torch.Generator().manual_seed(seed)
 
     def __iter__(self) -> Iterator[tuple[list[Tensor], Tensor]]:
-        order = torch.randperm(len(self.images.labels), generator=self.generator)
+        order = torch.randperm(len(self.labels), generator=self.generator)
         for rows in order[: len(order) // self.batch_size * self.batch_size].split(self.batch_size):
-            pixels = self.images.pixels[rows]
-            yield (
-                [views_of(pixels, self.strengths, self.generator) for _ in range(2)],
-                self.images.labels[rows],
-            )
+            views = [views_of(self.pixels[rows], self.strengths, self.generator) for _ in range(2)]
+            yield views, self.labels[rows]
 
 
 # %%

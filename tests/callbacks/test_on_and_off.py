@@ -1,6 +1,6 @@
 """Promise 1, case by case: each diagnostic alone, in each kind of training, on one and on two processes.
 
-`pytest tests/callbacks/test_on_and_off.py --all-cases` runs 70 cases on one process and 14 on two. Without the option
+`pytest tests/callbacks/test_on_and_off.py --all-cases` runs 80 cases on one process and 16 on two. Without the option
 each diagnostic is tried in plain training, and every other kind of training with one of them and with
 CovarianceOperators.
 """
@@ -29,7 +29,7 @@ TRAININGS = {
     "averaged by SWA": ({}, {}, [lambda: SWA(swa_lrs=0.01, swa_epoch_start=1)]),
     "accumulated by schedule": ({}, {}, [lambda: ACCUMULATION({0: 1, 1: 2})]),
 }
-NUM_DIAGNOSTICS = 7
+NUM_DIAGNOSTICS = 8
 
 
 def diagnostic(index):
