@@ -132,7 +132,7 @@ def _within(rows: Tensor, memory_budget: int, *, with_view: bool) -> NearestView
     views = (
         (rows - rows.mean((0, 1))).transpose(0, 1).contiguous()
     )  # distances do not change, their rounding does
-    norms = views.square().sum(2)  # (A, n)
+    norms = torch.linalg.vector_norm(views, dim=2).square_()  # (A, n), without a third copy
     largest = norms.amax(0)
     for first, last in _blocks(
         count, ((num_views + 4) * count + num_views * width) * rows.element_size(), memory_budget
