@@ -55,8 +55,8 @@ def linear_reader(inner: Tensor, cross: Tensor) -> LinearReader:
         LinearReader. O(D^3) time.
 
     Example:
-        >>> linear_reader(torch.ones(2, 2).double(), torch.ones(2, 1).double()).weights.flatten().tolist()
-        [0.5, 0.5]
+        >>> linear_reader(torch.ones(2, 2).double(), torch.ones(2, 1).double()).weights.flatten()
+        tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     variances = inner.diagonal()
     scale = variances.where(variances > 0, 1).rsqrt() * (variances > 0)

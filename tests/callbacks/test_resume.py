@@ -84,7 +84,7 @@ def test_logged_values(runs):
 def test_restored_values(runs):
     (*_, rows, _), (*_, start), _ = runs
     assert start.step == CHECKPOINT_STEP
-    assert len(start.values) == 6 + 6 + 2
+    assert len(start.values) == 2 * len(every_diagnostic()) + 2
     before = {frozenset(values.items()) for step, values in rows if step <= CHECKPOINT_STEP}
     for values in start.values:
         assert frozenset(values.items()) in before
@@ -98,7 +98,7 @@ def test_checkpoint_loads_with_weights_only(runs):
     *_, checkpoint = runs
     states = torch.load(checkpoint, weights_only=True)["callbacks"]
     ours = {key: state for key, state in states.items() if "values" in state}
-    assert len(ours) == 6 + 6 + 2  # none lost for another of the same class
+    assert len(ours) == 2 * len(every_diagnostic()) + 2  # none lost for another of the same class
     assert {state["last_step"] for state in ours.values()} == {5, 6}
 
 

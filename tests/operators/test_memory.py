@@ -34,17 +34,21 @@ def convnet():
     return nn.Sequential(SmallConvNet(3, [32, 64, 64]), nn.Linear(64, 64))
 
 
+def images(num_samples):
+    """Views of samples that differ in brightness: where all are alike, a look in float64 follows."""
+    return torch.randn(num_samples, 2, 3, 32, 32) + 2 * torch.randn(num_samples, 1, 3, 1, 1)
+
+
 def look(model, num_samples, small, budget):
     torch.set_num_threads(1)
-    # colours of their own: samples that all look alike to the network would be looked at in float64
-    views = torch.randn(num_samples, 2, 3, 32, 32) + 2 * torch.randn(num_samples, 1, 3, 1, 1)
+    views = images(num_samples)
     covariance_scalars(small, views[:2], num_probes=2, loss=InfoNCELoss())  # what libraries set up once
     return lambda: covariance_scalars(model, views, loss=InfoNCELoss(), memory_budget=budget)
 
 
 def step(model, num_samples, small):
     torch.set_num_threads(1)
-    views = torch.randn(num_samples, 2, 3, 32, 32)
+    views = images(num_samples)
 
     def train(model, views):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -65,6 +65,8 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
+FEATURES = draw(NUM_SAMPLES, 4)
+
 # ------------------------------------------------------------------ losses
 
 
@@ -80,6 +82,25 @@ def loss_and_gradient(share: Share, loss: nn.Module) -> Values:
     return {"value": value, **parts, "gradient": all_sum(gradient) / world_size()}
 
 
+PRETEXT, DOWNSTREAM = draw(NUM_SAMPLES, 3, seed=11), draw(NUM_SAMPLES, 2, seed=12)
+FEW = torch.arange(NUM_SAMPLES) % 4 != 1
+
+
+def of_targets(share: Share, loss: nn.Module, targets: tuple[Tensor, ...]) -> Values:
+    """The same for a loss of one output and of targets."""
+    layer = nn.Linear(4, 3, dtype=torch.float64)
+    for index, parameter in enumerate(layer.parameters()):
+        parameter.data = draw(*parameter.shape, seed=index)
+    value = loss(layer(FEATURES[share.rows]), *(target[share.rows] for target in targets))
+    value.backward()
+    return {"value": value.detach(), "gradient": all_sum(layer.weight.grad) / world_size()}
+
+
+OF_TARGETS = {
+    "BoostedLeastSquaresLoss": (losses.BoostedLeastSquaresLoss(), (PRETEXT, DOWNSTREAM, FEW)),
+    "PredictionLoss": (losses.PredictionLoss(), (PRETEXT,)),
+    "PredictionLoss, classes": (losses.PredictionLoss(), (torch.arange(NUM_SAMPLES) % 3,)),
+}
 LOSSES = {
     "CrossCorrelationLoss": losses.CrossCorrelationLoss(),
     "CrossCorrelationLoss, not standardized": losses.CrossCorrelationLoss(standardize=False),
@@ -108,12 +129,17 @@ def metric_values(share: Share, build: Callable[[], Any], inputs: tuple[Tensor, 
     return {name: value for name, value in fields.items() if value is not None}
 
 
-FEATURES, LATENTS = draw(NUM_SAMPLES, 4), (draw(NUM_SAMPLES, 2, seed=4) > 0).to(torch.uint8)
+LATENTS = (draw(NUM_SAMPLES, 2, seed=4) > 0).to(torch.uint8)
 GROUPS = draw(NUM_SAMPLES, 2, 3, seed=2)
 METRICS: dict[str, tuple[Callable[[], Any], tuple[Tensor, ...]]] = {
     "ActivationSparsity": (partial(metrics.ActivationSparsity, 4), (FEATURES.relu(),)),
     "Alignment": (metrics.Alignment, (FEATURES, draw(NUM_SAMPLES, 4, seed=1))),
+    "ConditionalCovariance": (
+        partial(metrics.ConditionalCovariance, 4, 3, 2),
+        (FEATURES, PRETEXT, DOWNSTREAM),
+    ),
     "EffectiveRank": (partial(metrics.EffectiveRank, 4), (FEATURES,)),
+    "ExcessRisk": (partial(metrics.ExcessRisk, 2, 2, 1), (FEATURES[:, :2], DOWNSTREAM, PRETEXT[:, :1])),
     "FeatureNorms": (partial(metrics.FeatureNorms, torch.eye(4)[:, :2]), (FEATURES,)),
     "LatentSelectivity": (partial(metrics.LatentSelectivity, 2, 3), (GROUPS, LATENTS)),
     "RankOne": (partial(metrics.RankOne, 2, 3), (GROUPS, draw(NUM_SAMPLES, 2, 3, seed=3), LATENTS)),
@@ -165,6 +191,22 @@ def contrastive() -> LightningModule:
     )
 
 
+def read_sums(batch: Any) -> dict[str, Tensor]:
+    """The targets of a pretext, for `PretextSSL`."""
+    (first, _), _ = batch
+    return {"image": first, "pretext": first[:, :3].cumsum(1)}
+
+
+def pretext() -> LightningModule:
+    return modules.PretextSSL(
+        networks.MLP([6, 5, 4]),
+        nn.Linear(4, 3),
+        pretext="target",
+        read_batch=read_sums,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+    )
+
+
 def decoupling() -> LightningModule:
     return modules.FeatureDecouplingSSL(networks.SymmetrizedReLU(6, 5, init_std=0.2))
 
@@ -177,6 +219,7 @@ CONSTRAINTS = ("grassmann", "stiefel", "polar", "parametrization", "scaled_loss"
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "ContrastiveSSL": contrastive,
     "FeatureDecouplingSSL": decoupling,
+    "PretextSSL": pretext,
     **{f"OrthogonalSSL, {word}": partial(orthogonal, word) for word in CONSTRAINTS},
 }
 
@@ -186,9 +229,16 @@ SECTIONS = {
     "CollapseMonitor": "collapse/",
     "CovarianceOperators": "covariance/",
     "FeatureNormMonitor": "feature_norms/",
+    "GeneralizationMonitor": "generalization/",
     "LinearProbe": "probe/",
     "NeuronSelectivity": "selectivity/",
     "OrthogonalityMonitor": "orthogonality/",
+}
+
+
+SAME_ALONE = {
+    "orthogonality/": "weights are equal on every rank",
+    "generalization/": "its views come from a loader of its own, the whole of which a process alone has too",
 }
 
 
@@ -244,6 +294,10 @@ def scheduled(share: Share) -> Values:
 ROWS_OF = {
     **{f"losses.{name}": Row(partial(loss_and_gradient, loss=loss)) for name, loss in LOSSES.items()},
     **{
+        f"losses.{name}": Row(partial(of_targets, loss=loss, targets=targets))
+        for name, (loss, targets) in OF_TARGETS.items()
+    },
+    **{
         f"metrics.{name}": Row(partial(metric_values, build=build, inputs=inputs))
         for name, (build, inputs) in METRICS.items()
     },
@@ -254,7 +308,7 @@ ROWS_OF = {
     **{
         f"callbacks.{name}": Row(
             partial(logged_in, section=section),
-            same_alone="weights are equal on every rank" if section == "orthogonality/" else "",
+            same_alone=SAME_ALONE.get(section, ""),
             is_quick=False,
         )
         for name, section in SECTIONS.items()
@@ -267,5 +321,6 @@ ROWS_OF = {
 REASONS = {
     "losses.PairwiseLoss": "what three losses share",
     "metrics.SumMetric": "what the metrics share",
+    "metrics.feature_effective_rank": "of given rows; its file also holds the metric",
     "callbacks.Diagnostic": "what the callbacks share",
 }

@@ -116,10 +116,8 @@ def test_held_statistics_are_constants_of_the_graph():
 def test_held_statistics_are_summed_over_ranks():
     norm, inputs = nn.BatchNorm1d(2), torch.randn(6, 2)
     # another rank with the same rows twice as far out: what its sums would add
-    others = [torch.tensor(6.0), 2 * inputs.sum(0)]
-    mean = (inputs.sum(0) + others[1]) / 12
-    others.append((2 * inputs - mean).square().sum(0))
-    sums = iter(others)
+    mean = 3 * inputs.sum(0) / 12
+    sums = iter([torch.cat([2 * inputs.sum(0), torch.tensor([6.0])]), (2 * inputs - mean).square().sum(0)])
     found = frozen_call(norm, inputs, batch_statistics={}, all_sum=lambda tensor: tensor + next(sums))
     expected = deepcopy(norm)(torch.cat([inputs, 2 * inputs]))[:6]
     assert_close(found, expected)
