@@ -14,6 +14,17 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=1200)
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-cases", action="store_true", help="whole tables of which the suite runs a part")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all-cases"):
+        for item in items:
+            if item.get_closest_marker("all_cases"):
+                item.add_marker(pytest.mark.skip(reason="runs with --all-cases"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     import torch

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.verdicts import Verdict
 
 _DRAWS = 2000
@@ -32,7 +33,7 @@ def rank_verdict(
         correlation, its half-width half of the interval.
 
     Raises:
-        ValueError: If there are fewer than three settings, or not as many of the one as of the other.
+        InputError: If there are fewer than three settings, or not as many of the one as of the other.
 
     Example:
         >>> rank_verdict("they rise together", [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 3.0, 5.0, 8.0, 13.0]).value
@@ -41,16 +42,16 @@ def rank_verdict(
     pairs = np.array([first, second], dtype=float) if len(first) == len(second) else np.zeros((2, 0))
     count = pairs.shape[1]
     if count < 3:
-        raise ValueError(
+        raise InputError(
             f"Expected `first` and `second` of the same three settings or more, got {len(first)} and {len(second)}; "
             "pass one number for each setting."
         )
     if not np.isfinite(pairs).all():
         return Verdict(claim, paper, float("nan"), float("inf"), "> 0", None, "not finite", note)
     draws = np.random.default_rng(0).integers(0, count, (_DRAWS, count))
-    found = np.array([_spearman(pairs[:, chosen]) for chosen in draws])
+    found = _spearman(pairs[:, draws])
     found = found[np.isfinite(found)]
-    value = _spearman(pairs)
+    value = float(_spearman(pairs))
     if not np.isfinite(value):
         return Verdict(claim, paper, value, float("inf"), "> 0", None, "constant", note)
     low, high = np.quantile(found, [0.025, 0.975]).tolist()
@@ -60,8 +61,9 @@ def rank_verdict(
     return Verdict(claim, paper, value, (high - low) / 2, "> 0", holds, note=text)
 
 
-def _spearman(pairs: np.ndarray) -> float:
-    ranks = rankdata(pairs, axis=1)
-    ranks -= ranks.mean(1, keepdims=True)
-    scale = np.sqrt((ranks**2).sum(1).prod())
-    return float(ranks[0] @ ranks[1] / scale) if scale else float("nan")
+def _spearman(pairs: np.ndarray) -> np.ndarray:
+    # (2, *, n) to (*,); NaN where a quantity is constant
+    ranks = rankdata(pairs, axis=-1)
+    ranks -= ranks.mean(-1, keepdims=True)
+    scale = np.sqrt((ranks**2).sum(-1).prod(0))
+    return (ranks[0] * ranks[1]).sum(-1) / np.where(scale > 0, scale, np.nan)

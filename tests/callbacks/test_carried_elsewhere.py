@@ -43,6 +43,8 @@ def spawn(rank, world_size):
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.all_cases
 def test_spawned_processes():
     (found,) = run_ranks(spawn_alone, 1, init=False, timeout=240.0)
     assert {key.split("/")[0] for key in found} >= {

@@ -90,7 +90,7 @@ def with_reasons(trainings):
 def test_each_diagnostic_alone(training, pytestconfig):
     plain, none = end(training, [])
     assert none == 0
-    for index in chosen(training, pytestconfig.getoption("--all-cases", default=False)):
+    for index in chosen(training, pytestconfig.getoption("--all-cases")):
         watched, num_looks = end(training, [diagnostic(index)])
         assert num_looks >= 2
         assert is_bitwise(plain, watched), index
@@ -106,7 +106,7 @@ def on_two(rank, world_size, training, indices):
 @pytest.mark.ddp
 @pytest.mark.parametrize("training", with_reasons(["plain", "averaged by EMA"]))
 def test_each_diagnostic_alone_on_two_processes(training, pytestconfig):
-    indices = list(chosen(training, pytestconfig.getoption("--all-cases", default=False)))
+    indices = list(chosen(training, pytestconfig.getoption("--all-cases")))
     for found in run_ranks(on_two, 2, training, indices, init=False):
         assert len(found) == len(indices)
         assert all(is_equal and num_looks >= 2 for is_equal, num_looks in found)

@@ -72,6 +72,7 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_started_again():
 
 
 @pytest.mark.slow
+@pytest.mark.all_cases
 def test_torchrun_on_two_nodes():
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}", "--rdzv-id", "test"]

@@ -2,7 +2,7 @@
 
 The suite compares losses and metrics on two ranks. All of the table, on two ranks and on three, with a count:
 
-    pytest tests/ranks --every-row -n 0 -s
+    pytest tests/ranks --all-cases -n 0 -s
 """
 
 import inspect
@@ -66,10 +66,9 @@ def test_quick_rows_on_two_ranks() -> None:
 
 @pytest.mark.ddp
 @pytest.mark.slow
+@pytest.mark.all_cases
 @pytest.mark.timeout(1800)
-def test_every_row_on_two_and_three_ranks(request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--every-row", default=False):
-        pytest.skip("runs with pytest tests/ranks --every-row")
+def test_every_row_on_two_and_three_ranks() -> None:
     words = {
         f"{name}, {count} ranks": word
         for count in (2, 3)
