@@ -221,11 +221,12 @@ def _rank(index: int, store: str, answer: Any) -> None:
 
 def count() -> dict[str, list[Sent]]:
     """What each diagnostic and each loss sends, on two processes."""
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_ssl_theory.callbacks"])  # once for both
     answer = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         ranks = mp.start_processes(
-            _rank, (os.path.join(folder, "store"), answer), NUM_RANKS, join=False, start_method="spawn"
+            _rank, (os.path.join(folder, "store"), answer), NUM_RANKS, join=False, start_method="forkserver"
         )
         found = answer.get(timeout=200)
         ranks.join()

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-_PRELOAD = ["torch", "lightning.pytorch", "torchmetrics"]
+_PRELOAD = ["torch", "lightning.pytorch", "torchmetrics", "lightning_ssl_theory.callbacks"]
 
 
 def run_ranks(
