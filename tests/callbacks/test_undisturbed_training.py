@@ -13,8 +13,8 @@ from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all, view_loader
 NUM_STEPS = 30
 
 
-def end_of_training(callbacks, *, is_manual=False, is_compiled=False, **arguments):
-    """Everything that training has decided after 30 steps, and the looks by section."""
+def end_of_training(callbacks, *, num_steps=NUM_STEPS, is_manual=False, is_compiled=False, **arguments):
+    """Everything that training has decided after some steps, and the looks by section."""
     seed_all()
     module = ToySSL(is_manual=is_manual)
     if is_compiled:
@@ -24,7 +24,7 @@ def end_of_training(callbacks, *, is_manual=False, is_compiled=False, **argument
         callbacks,
         train=view_loader(),
         val=clean_loader(),
-        max_steps=NUM_STEPS,
+        max_steps=num_steps,
         max_epochs=-1,
         **arguments,
     )
@@ -52,7 +52,8 @@ def assert_equal(left, right, path=""):
         assert left == right, path
 
 
-def check_undisturbed(*, every_n_steps=10, every_n_epochs=3, **arguments):
+def check_undisturbed(*, every_n_steps=5, every_n_epochs=2, num_steps=15, **arguments):
+    arguments |= {"num_steps": num_steps}
     plain, none = end_of_training([], **arguments)
     assert not any(none.values())
     watched, looks = end_of_training(
@@ -60,17 +61,17 @@ def check_undisturbed(*, every_n_steps=10, every_n_epochs=3, **arguments):
         + every_diagnostic(every_n_epochs=every_n_epochs, name="epochs"),
         **arguments,
     )
-    assert plain["step"] == NUM_STEPS
+    assert plain["step"] == num_steps
     assert_equal(plain, watched)
     for section, rows in looks.items():
-        assert len(rows) > 1 + NUM_STEPS // every_n_steps, section  # those by steps, and some by epochs
+        assert len(rows) > 1 + num_steps // every_n_steps, section  # those by steps, and some by epochs
         assert all(values for _, values in rows), section
     return watched
 
 
 @pytest.mark.parametrize("is_manual", [False, True], ids=["automatic", "manual"])
 def test_one_process(is_manual):
-    check_undisturbed(is_manual=is_manual, every_n_steps=4, every_n_epochs=2)
+    check_undisturbed(is_manual=is_manual, every_n_steps=4, every_n_epochs=2, num_steps=NUM_STEPS)
 
 
 def test_gradient_accumulation_and_clipping():
@@ -86,14 +87,14 @@ def test_compiled_backbone():
 
 
 def on_each_rank(rank, world_size):
-    end = check_undisturbed(strategy="ddp", devices=world_size, every_n_epochs=5)
+    end = check_undisturbed(strategy="ddp", devices=world_size)
     return end["weights and buffers"]
 
 
 @pytest.mark.ddp
 def test_two_processes():
     first, second = run_ranks(on_each_rank, 2, init=False)
-    one_process, _ = end_of_training([])
+    one_process, _ = end_of_training([], num_steps=15)
     alone = one_process["weights and buffers"]["projector.out.weight"]
     assert torch.equal(first["projector.out.weight"], second["projector.out.weight"])
     assert not torch.equal(first["projector.out.weight"], alone)
