@@ -33,7 +33,7 @@ def clique_size(
 
     Args:
         adjacency: Of n nodes.
-        num_starts: Greedy cliques, from the nodes with most neighbours.
+        num_starts: Most greedy cliques, from the nodes with most neighbours.
         exact_nodes: Graphs of at most so many nodes are searched for all maximal cliques where the bounds differ.
         seconds: Time for such a search, after which the bounds stay apart.
 
@@ -44,9 +44,12 @@ def clique_size(
     if not count:
         return CliqueSize(0, 0)
     starts = np.argsort(-adjacency.sum(1), kind="stable")[:num_starts]
-    lower = max(greedy_clique(adjacency, start) for start in starts)
-    upper = num_colours(adjacency)
-    if lower < upper and count <= exact_nodes:
+    upper, lower = num_colours(adjacency), 0
+    for start in starts:
+        lower = max(lower, greedy_clique(adjacency, start))
+        if lower == upper:
+            return CliqueSize(lower, upper)
+    if count <= exact_nodes:
         deadline = time.monotonic() + seconds
         for clique in nx.find_cliques(nx.from_numpy_array(adjacency)):
             lower = max(lower, len(clique))

@@ -106,7 +106,10 @@ def on_two(rank, world_size, training, indices):
 @pytest.mark.ddp
 @pytest.mark.parametrize("training", with_reasons(["plain", "averaged by EMA"]))
 def test_each_diagnostic_alone_on_two_processes(training, pytestconfig):
-    indices = list(chosen(training, pytestconfig.getoption("--all-cases")))
+    is_all = pytestconfig.getoption("--all-cases")
+    indices = (
+        [0, NUM_DIAGNOSTICS - 1] if training == "plain" and not is_all else list(chosen(training, is_all))
+    )
     for found in run_ranks(on_two, 2, training, indices, init=False):
         assert len(found) == len(indices)
         assert all(is_equal and num_looks >= 2 for is_equal, num_looks in found)

@@ -195,7 +195,7 @@ REPETITIONS = 200
 MEASURED = ("trace", "signal_ratio", "growth_rate", "frobenius_norm")
 
 
-@pytest.mark.parametrize("num_probes", [4, 16])
+@pytest.mark.parametrize("num_probes", [4, pytest.param(16, marks=pytest.mark.all_cases)])
 def test_estimates_are_unbiased_and_know_their_error(num_probes):
     """Shares of 200 draws within the error of the truth, with 4 and with 16 probes of 16 outputs.
 
