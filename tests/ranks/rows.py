@@ -139,7 +139,7 @@ METRICS: dict[str, tuple[Callable[[], Any], tuple[Tensor, ...]]] = {
         (FEATURES, PRETEXT, DOWNSTREAM),
     ),
     "EffectiveRank": (partial(metrics.EffectiveRank, 4), (FEATURES,)),
-    "ExcessRisk": (partial(metrics.ExcessRisk, 2, 2, 1), (FEATURES[:, :2], DOWNSTREAM, PRETEXT[:, :1])),
+    "ExcessRisk": (partial(metrics.ExcessRisk, 1, 2, 1), (FEATURES[:, :1], DOWNSTREAM, PRETEXT[:, :1])),
     "FeatureNorms": (partial(metrics.FeatureNorms, torch.eye(4)[:, :2]), (FEATURES,)),
     "LatentSelectivity": (partial(metrics.LatentSelectivity, 2, 3), (GROUPS, LATENTS)),
     "RankOne": (partial(metrics.RankOne, 2, 3), (GROUPS, draw(NUM_SAMPLES, 2, 3, seed=3), LATENTS)),
