@@ -14,7 +14,7 @@ from helpers.peak_memory import resident_bytes
 from helpers.toy_ssl import QUIET, ToySSL, clean_loader, fit, view_loader
 from lightning.pytorch import Callback, Trainer
 
-from lightning_ssl_theory.callbacks import LatentTreeMonitor
+from lightning_ssl_theory.callbacks import CollapseMonitor, LatentTreeMonitor
 from lightning_ssl_theory.data import LatentTreeDataModule
 from lightning_ssl_theory.networks import LatentTreeNetwork
 
@@ -57,6 +57,7 @@ def left_by_looks(watch, module, train=None):
     before = BeforeALook()
     after = AfterALook(before, watch)
     gc.disable()
+    gc.freeze()  # what is alive now is not gone through at every look
     try:
         fit(
             module,
@@ -67,6 +68,7 @@ def left_by_looks(watch, module, train=None):
             max_epochs=-1,
         )
     finally:
+        gc.unfreeze()
         gc.enable()
     return after.left
 
@@ -112,6 +114,19 @@ def test_a_look_leaves_no_tensor_behind(number):
     left = left_by_looks(watch, ToySSL())
     assert watch.values
     assert left == [[]] * NUM_STEPS
+
+
+class Leaky(CollapseMonitor):
+    """Leaves a tensor in a cycle."""
+
+    def measure(self, trainer, pl_module):
+        cycle = [torch.ones(5)]
+        cycle.append(cycle)
+        return super().measure(trainer, pl_module)
+
+
+def test_a_tensor_left_in_a_cycle_is_noticed():
+    assert left_by_looks(Leaky(every_n_steps=1), ToySSL()) == [[(5,)]] * NUM_STEPS
 
 
 def test_a_look_at_a_tree_leaves_no_tensor_behind():
