@@ -62,6 +62,7 @@ def test_ray_train(tmp_path):
     assert 0 < values["probe/backbone/ridge_top1"] <= 1
 
 
+@pytest.mark.all_cases  # the YAML of the same run is tried in tests/cli
 def test_simclr_images(tmp_path):
     values = load("simclr_images").main(
         "image_folder",
