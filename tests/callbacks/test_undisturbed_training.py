@@ -87,14 +87,17 @@ def test_compiled_backbone():
     check_undisturbed(is_compiled=True)
 
 
-def on_each_rank(rank, world_size):
-    end = check_undisturbed(strategy="ddp", devices=world_size)
+def on_each_rank(rank, world_size, is_manual):
+    end = check_undisturbed(is_manual=is_manual, strategy="ddp", devices=world_size)
     return end["weights and buffers"]
 
 
 @pytest.mark.ddp
-def test_two_processes():
-    first, second = run_ranks(on_each_rank, 2, init=False)
+@pytest.mark.parametrize(
+    "is_manual", [False, pytest.param(True, marks=pytest.mark.all_cases)], ids=["automatic", "manual"]
+)
+def test_two_processes(is_manual):
+    first, second = run_ranks(on_each_rank, 2, is_manual, init=False)
     one_process, _ = end_of_training([], num_steps=15)
     alone = one_process["weights and buffers"]["projector.out.weight"]
     assert torch.equal(first["projector.out.weight"], second["projector.out.weight"])
