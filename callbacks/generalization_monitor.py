@@ -40,6 +40,7 @@ from .tapped_layers import OUTPUT, TappedLayers
 
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _SECONDS = 0.1  # for the cliques of one class at one delta
+_HALVES = 8  # of every class, which tell the standard error of sigma to a quarter
 
 
 class GeneralizationMonitor(Diagnostic):
@@ -50,13 +51,15 @@ class GeneralizationMonitor(Diagnostic):
 
     - `alignment`: mean squared distance of two views of a sample;
     - `r_epsilon_<k>`: share of samples two of whose views are further apart than the k-th of `epsilons`;
+      `r_epsilon_bound_<k>`: what alignment alone says of it, 1 where that is nothing;
     - `divergence`: largest product of two class centres; `delta_mu`: 1 - min ||mu_k||^2;
     - `divergence_bound_<loss>`: what the regularization of InfoNCE, cross-correlation, the spectral loss and VICReg
       says of it, at least 1 where that is nothing; `divergence_bound_barlow_twins` bounds `standardized_divergence`;
     - `lipschitz_observed`: largest ratio of a distance of features and one of inputs that was seen, at the nearest
       views of two samples of a class: an estimate, from below; `lipschitz_product`, for plain chains of layers: the
       product of spectral norms over min ||f||, from above;
-    - `sigma_lower`, `sigma_upper`: bounds of the concentration of inputs at `delta`;
+    - `sigma_lower`, `sigma_upper`: bounds of the concentration of inputs at `delta`; `sigma_standard_error`: of the
+      former as an estimate for other samples, from random halves of every class;
     - `rho_max`, `threshold`, `holds`, `bound`, `r_epsilon`: of the bound with `lipschitz_observed` and `sigma_lower`,
       at the `delta` and `epsilon` that make it smallest; where no condition holds, at those that come nearest;
     - `rho_alignment`, `rho_concentration`: the smallest rho_max had the other of the two factors been perfect;
@@ -223,11 +226,13 @@ class GeneralizationMonitor(Diagnostic):
             "epsilon": self._epsilons[epsilon],
             "sigma_lower": sigma.sigma_lower[delta],
             "sigma_upper": sigma.sigma_upper[delta],
+            "sigma_standard_error": sigma.standard_error[delta],
             "lipschitz_observed": lipschitz,
             "lipschitz_product": product / norms.min(),
         }
-        values |= {f"r_epsilon_{k}": share for k, share in enumerate(found.r_epsilons, start=1)}
-        values |= {k: v for k, v in found._asdict().items() if k not in ("r_epsilons", "cell")}
+        for key, shares in (("r_epsilon", found.r_epsilons), ("r_epsilon_bound", found.r_epsilon_bounds)):
+            values |= {f"{key}_{k}": share for k, share in enumerate(shares, start=1)}
+        values |= {key: value for key, value in found._asdict().items() if not value.ndim}
         bounds = divergence_bounds(features, labels)
         values["standardized_divergence"] = bounds.standardized_divergence
         names = ("info_nce", "cross_correlation", "spectral", "vicreg", "barlow_twins")
@@ -251,7 +256,9 @@ def _inputs(views: Tensor, everyones: EveryonesViews, deltas: Tensor | None, mem
     labels = everyones.labels[is_known]
     nearest = nearest_views(views[is_known], labels, memory_budget=max(1, min(memory_budget, 2**28)))
     deltas = distance_levels(nearest.distances) if deltas is None else deltas
-    concentration = augmentation_concentration(nearest.distances, labels, deltas, seconds=_SECONDS)
+    concentration = augmentation_concentration(
+        nearest.distances, labels, deltas, seconds=_SECONDS, num_subsamples=_HALVES
+    )
     return _Inputs(everyones.marks, nearest, deltas, concentration)
 
 

@@ -112,6 +112,8 @@ def oracle(dataset, weight, deltas, epsilons):
         "rho_concentration": min(2 * (1 - s) + s * ratio * d for s, d in zip(sigma, deltas, strict=True)),
     }
     found["bound"] = found["bound"] if holding else 1.0
+    squares = found["alignment"] * len(pairs) / 2
+    found |= {f"r_epsilon_bound_{k}": min(1, squares / eps**2) for k, eps in enumerate(epsilons, start=1)}
     return found | {f"r_epsilon_{k}": r for k, r in enumerate(r_eps, start=1)}
 
 
@@ -142,6 +144,7 @@ def test_equals_loops_over_single_views(scale, strength, holds) -> None:
     assert found["output/lipschitz_observed"] <= found["output/lipschitz_product"]
     assert found["output/divergence"] <= found["output/divergence_bound_cross_correlation"] + 1e-7
     assert found["output/sigma_lower"] <= found["output/sigma_upper"]
+    assert 0 <= found["output/sigma_standard_error"] < 0.5
 
 
 def test_only_plain_chains_have_a_product_of_norms() -> None:

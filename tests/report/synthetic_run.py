@@ -22,6 +22,7 @@ LAYERS = {
 }
 NUMBERS = {
     "r_epsilon_<k>": range(1, 6),
+    "r_epsilon_bound_<k>": range(1, 6),
     "eigenvalue_<k>": range(1, 7),
     "ridge_top<k>": [5],
     "logistic_top1_<k>_labels": [10],
