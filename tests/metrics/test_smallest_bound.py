@@ -70,7 +70,8 @@ def test_every_cell_in_turn(spread, holds, radius) -> None:
 
 
 def test_what_alignment_says_of_badly_aligned_samples_is_tight_and_holds_at_0() -> None:
-    far, near = torch.eye(2).double(), torch.eye(2)[:1].expand(2, 2).double()  # views sqrt(2) apart, and equal ones
+    far = torch.eye(2).double()  # views sqrt(2) apart
+    near = far[:1].expand(2, 2)
     features, labels = torch.stack([far, near, near, far]), torch.tensor([0, 0, 1, 1])
     grid = {"sigmas": torch.ones(1), "deltas": torch.zeros(1), "lipschitz": 1.0}
     found = smallest_bound(features, labels, epsilons=torch.tensor([0.0, 1.4142, 1.4143, 2.0]), **grid)
