@@ -27,6 +27,7 @@ from lightning_ssl_theory.metrics import (
     spectral_norm_product,
 )
 from lightning_ssl_theory.metrics.augmented_distances import distance_levels
+from lightning_ssl_theory.metrics.smallest_bound import epsilon_levels
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import stacked
 from lightning_ssl_theory.tracing.layer_features import Pool
@@ -61,7 +62,8 @@ class GeneralizationMonitor(Diagnostic):
     - `sigma_lower`, `sigma_upper`: bounds of the concentration of inputs at `delta`; `sigma_standard_error`: of the
       former as an estimate for other samples, from random halves of every class;
     - `rho_max`, `threshold`, `holds`, `bound`, `r_epsilon`: of the bound with `lipschitz_observed` and `sigma_lower`,
-      at the `delta` and `epsilon` that make it smallest; where no condition holds, at those that come nearest;
+      at the `delta` and `epsilon` that make it smallest, among all distances of views of a sample and `epsilons`;
+      where no condition holds, at those that come nearest;
     - `rho_alignment`, `rho_concentration`: the smallest rho_max had the other of the two factors been perfect;
     - `error`: of the nearest-centre classifier on the clean samples; `vacuous`: 1 where the bound says nothing
 
@@ -78,7 +80,7 @@ class GeneralizationMonitor(Diagnostic):
         views_loader: Batches (views, labels), the clean sample first, best the same views in every look; the
             datamodule's `views_dataloader()` by default.
         deltas: Distances of inputs; by default quantiles of the augmented distances within classes.
-        epsilons: Distances of normalised features that count as aligned.
+        epsilons: Distances of normalised features whose shares `r_epsilon_<k>` are logged.
         num_samples: Most samples in a look, over all ranks, spread evenly over the loader's set; `None` for all.
         memory_budget: Bytes that the first look may take for everyone's views, and for distances in between.
         output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
@@ -212,18 +214,19 @@ class GeneralizationMonitor(Diagnostic):
         features = features / norms
         lipschitz = observed_lipschitz(features, inputs.nearest)
         sigma = inputs.concentration
+        epsilons = torch.cat([self._epsilons, epsilon_levels(features).cpu()])
         found = smallest_bound(
             features,
             labels,
             sigmas=sigma.sigma_lower,
             deltas=inputs.deltas,
-            epsilons=self._epsilons,
+            epsilons=epsilons,
             lipschitz=lipschitz,
         )
         delta, epsilon = found.cell.tolist()
         values = {
             "delta": inputs.deltas[delta],
-            "epsilon": self._epsilons[epsilon],
+            "epsilon": epsilons[epsilon],
             "sigma_lower": sigma.sigma_lower[delta],
             "sigma_upper": sigma.sigma_upper[delta],
             "sigma_standard_error": sigma.standard_error[delta],
@@ -231,7 +234,8 @@ class GeneralizationMonitor(Diagnostic):
             "lipschitz_product": product / norms.min(),
         }
         for key, shares in (("r_epsilon", found.r_epsilons), ("r_epsilon_bound", found.r_epsilon_bounds)):
-            values |= {f"{key}_{k}": share for k, share in enumerate(shares, start=1)}
+            given = shares[: len(self._epsilons)]
+            values |= {f"{key}_{k}": share for k, share in enumerate(given, start=1)}
         values |= {key: value for key, value in found._asdict().items() if not value.ndim}
         bounds = divergence_bounds(features, labels)
         values["standardized_divergence"] = bounds.standardized_divergence

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import InputError, check_finite, check_shape
-from lightning_ssl_theory.metrics.generalization_bound import generalization_bound, spread_of_classes
+from lightning_ssl_theory.metrics.generalization_bound import (
+    generalization_bound,
+    spread_of_classes,
+    view_spreads,
+)
 
 _TIE = 1e-6
 
@@ -134,6 +138,21 @@ def smallest_bound(
         vacuous=(bound == 1).double(),
         error=found.error,
     )
+
+
+def epsilon_levels(features: Tensor, num_levels: int = 256) -> Tensor:
+    """Distances of views among which the bound is smallest: only at those that occur does the share beyond them fall.
+
+    Args:
+        features: Of A views of N samples, shape (N, A, D).
+        num_levels: Most levels; where there are more samples, quantiles.
+
+    Returns:
+        Largest distance between two views of a sample, in rising order, float64.
+    """
+    spreads = view_spreads(features.double()).sort().values
+    places = torch.linspace(0, len(spreads) - 1, min(len(spreads), num_levels)).round().long()
+    return spreads[places.to(spreads.device)] * (1 + 1e-9)  # lest rounding leave one beyond itself
 
 
 def _alignment(features: Tensor) -> Tensor:
