@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAME = "lightning_ssl_theory"
-GROUND = {"checks", "distributed", "moments", "warnings"}
+GROUND = {"checks", "distributed", "moments", "row_blocks", "warnings"}
 ROOT_FILES = {"__init__", "__main__", "_checkout"}  # what a user starts from: they lead to every room
 THEORY = {
     "tracing",

@@ -30,7 +30,7 @@ PROMISED = {
     "lightning_ssl_theory.data": "DigitsDataModule ImageDataModule HalfMoonsDataModule LatentTreeDataModule "
     "SparseCodingDataModule GaussianPretextDataModule",
     "lightning_ssl_theory.callbacks": "CovarianceOperators NeuronSelectivity FeatureNormMonitor LinearProbe "
-    "CollapseMonitor OrthogonalityMonitor GeneralizationMonitor",
+    "KNNProbe CollapseMonitor OrthogonalityMonitor GeneralizationMonitor",
 }
 
 

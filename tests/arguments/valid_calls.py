@@ -353,9 +353,19 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "networks.TwoLayerNetwork.forward": lambda: {"inputs": draw(5, 4)},
     "probes.LinearClassifier.scores": lambda: {"features": draw(5, 4).double()},
     "probes.LinearRegressor.predictions": lambda: {"features": draw(5, 4).double()},
+    "probes.knn_votes": lambda: {
+        "neighbours": room("probes").nearest_neighbours(draw(5, 3, seed=1), draw(8, 3), 2),
+        "fit_targets": labels(),
+        "num_classes": 3,
+    },
     "probes.label_curve": lambda: {"fitted": labelled(), "held_out": labelled(), "counts": [4, 8]},
     "probes.labels_per_class": lambda: {"targets": labels(), "num_labels": 1},
     "probes.logistic_classifier": lambda: {"features": draw(8, 3), "targets": labels(), "num_classes": 3},
+    "probes.nearest_neighbours": lambda: {
+        "features": draw(5, 3, seed=1),
+        "fit_features": draw(8, 3),
+        "k": 2,
+    },
     "probes.r2_score": lambda: {"predictions": draw(5, 1), "targets": draw(5, 1, seed=1)},
     "probes.ridge_classifier": lambda: {
         "statistics": room("probes").ridge_statistics(draw(8, 3), labels(), 3)
@@ -395,6 +405,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "callbacks.CovarianceOperators": dict,
     "callbacks.FeatureNormMonitor": lambda: {"layers": ["0"]},
     "callbacks.GeneralizationMonitor": lambda: {"views_loader": loader()},
+    "callbacks.KNNProbe": lambda: {"fit_loader": loader(), "score_loader": loader()},
     "callbacks.LatentTreeMonitor": dict,
     "callbacks.LinearProbe": lambda: {"fit_loader": loader(), "score_loader": loader()},
     "callbacks.NeuronSelectivity": lambda: {"layers": ["0"]},
@@ -418,6 +429,7 @@ MOVED = ("downstream_bounds", "law")  # where they are at home, their arguments 
 # no user builds them: what calls return, what classes share, and names of types
 NOT_BUILT = {
     "callbacks.Diagnostic",
+    "callbacks.FeatureProbe",
     "losses.PairwiseLoss",
     "metrics.SumMetric",
     "operators.Connections",

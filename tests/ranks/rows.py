@@ -230,6 +230,7 @@ SECTIONS = {
     "CovarianceOperators": "covariance/",
     "FeatureNormMonitor": "feature_norms/",
     "GeneralizationMonitor": "generalization/",
+    "KNNProbe": "probe/backbone/knn",
     "LinearProbe": "probe/",
     "NeuronSelectivity": "selectivity/",
     "OrthogonalityMonitor": "orthogonality/",
@@ -323,4 +324,5 @@ REASONS = {
     "metrics.SumMetric": "what the metrics share",
     "metrics.feature_effective_rank": "of given rows; its file also holds the metric",
     "callbacks.Diagnostic": "what the callbacks share",
+    "callbacks.FeatureProbe": "what the probes share",
 }
