@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import check_callable, check_instance, check_word
 from lightning_ssl_theory.data.batch import read_images, read_views
+from lightning_ssl_theory.manifolds import keep_orthonormal
 from lightning_ssl_theory.modules.view_pairs import mean_parts
 
 
@@ -104,12 +105,13 @@ class ContrastiveSSL(LightningModule):
         self.embed(read_images(batch))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of all parameters, with its scheduler if there is one.
+        """The optimiser of all parameters, which keeps orthonormal layers so, with its scheduler if there is one.
 
         Returns:
             What Lightning asks for.
         """
         optimizer = self._optimizer(self.parameters())
+        keep_orthonormal(optimizer, self)
         if self._scheduler is None:
             return optimizer
         scheduler = {"scheduler": self._scheduler(optimizer), "interval": self._scheduler_interval}
