@@ -25,7 +25,7 @@ def keep_orthonormal(optimizer: Optimizer, module: nn.Module) -> None:
 
     Before each step the gradient G of such a weight is replaced by its tangent part, so that momenta and second moments
     take in nothing else; after it, whatever :math:`\Delta` the optimizer added to W, W moves to
-    :func:`orthonormal_step` (W, :math:`\Delta`). With plain gradient descent these are the steps of `ConstrainedSGD`. Works with any
+    `orthonormal_step(W, Delta)`. With plain gradient descent these are the steps of `ConstrainedSGD`. Works with any
     optimizer derived from torch's, with a closure (as Lightning calls it, and LBFGS), gradient scaling, accumulation,
     several groups of parameters, and on every rank alike under DDP. A second call replaces the first.
 

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_integer, check_word
+from lightning_ssl_theory.checks import check_integer, check_shape, check_word
 from lightning_ssl_theory.manifolds.orthonormal_columns import orthogonality_drift
 from lightning_ssl_theory.manifolds.orthonormal_steps import OrthonormalConstraint
 
@@ -60,7 +60,11 @@ class OrthonormalLinear(nn.Linear):
 
         Returns:
             (\*, H).
+
+        Raises:
+            InputError: If the input has another width.
         """
+        check_shape(input, "input", f"* {self.in_features}")
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._look_at_drift()
         return super().forward(input)
@@ -79,8 +83,8 @@ class OrthonormalLinear(nn.Linear):
             self._has_warned = True
             warnings.warn(
                 f"Expected an orthonormal weight in a layer OrthonormalLinear(constraint={self.constraint!r}), got "
-                f"||W^T W - I|| = {drift:.2g}: its optimizer does not keep it; call keep_orthonormal(optimizer, module) "
-                "where the optimizer is made.",
+                f"||W^T W - I|| = {drift:.2g}: its optimizer does not keep it; call "
+                "keep_orthonormal(optimizer, module) where the optimizer is made.",
                 stacklevel=2,
             )
 

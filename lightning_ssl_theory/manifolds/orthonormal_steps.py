@@ -64,8 +64,8 @@ def orthonormal_step(weight: Tensor, step: Tensor, constraint: OrthonormalConstr
         Shape (H, D), orthonormal as W is. O(H D min(H, D)) time.
 
     Example:
-        >>> step = torch.tensor([[5.0], [0.75]])
-        >>> [round(value, 4) for value in orthonormal_step(torch.tensor([[1.0], [0.0]]), step, "stiefel").flatten().tolist()]
+        >>> moved = orthonormal_step(torch.tensor([[1.0], [0.0]]), torch.tensor([[5.0], [0.75]]), "stiefel")
+        >>> [round(value, 4) for value in moved.flatten().tolist()]
         [0.8, 0.6]
     """
     if weight.shape[0] < weight.shape[1]:

@@ -45,7 +45,7 @@ class OrthogonalProjector(TwoLayerNetwork):
     Example:
         >>> import torch
         >>> projector = OrthogonalProjector(3, 4, 3)  # H = 4: the lengths of inputs are kept by W_1
-        >>> round(float(projector.hidden(torch.tensor([[3.0, 4.0, 0.0]])).norm()), 4)
+        >>> round(float(projector.hidden(torch.tensor([[3.0, 4.0, 0.0]])).detach().norm()), 4)
         5.0
     """
 

@@ -144,10 +144,10 @@ def test_without_a_line_in_a_module_of_ones_own_training_says_so():
     projector = OrthogonalProjector(4, 6, 2)
     twin = copy.deepcopy(projector)
     optimizer = torch.optim.SGD(twin.parameters(), 0.5)
+    twin(torch.ones(3, 4)).square().sum().backward()
+    optimizer.step()
     with pytest.warns(UserWarning, match=r"call keep_orthonormal\(optimizer, module\) where the optimizer"):
-        for _ in range(2):
-            twin(torch.ones(3, 4)).square().sum().backward()
-            optimizer.step()
+        twin(torch.ones(3, 4))
     assert drift(projector) < 1e-6
 
 
