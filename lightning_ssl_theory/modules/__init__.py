@@ -2,7 +2,16 @@
 
 from lightning_ssl_theory.modules.contrastive import ContrastiveSSL
 from lightning_ssl_theory.modules.feature_decoupling import FeatureDecouplingSSL
+from lightning_ssl_theory.modules.momentum_contrast import MomentumContrastSSL
 from lightning_ssl_theory.modules.orthogonal import OrthogonalSSL
+from lightning_ssl_theory.modules.predictor import PredictorSSL
 from lightning_ssl_theory.modules.pretext import PretextSSL
 
-__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL", "PretextSSL"]
+__all__ = [
+    "ContrastiveSSL",
+    "FeatureDecouplingSSL",
+    "MomentumContrastSSL",
+    "OrthogonalSSL",
+    "PredictorSSL",
+    "PretextSSL",
+]
