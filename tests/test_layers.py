@@ -33,7 +33,7 @@ ALLOWED = {
     "manifolds": PLAIN | GROUND,
     "flows": PLAIN | GROUND,
     "sparse_coding": PLAIN | GROUND,
-    "networks": PLAIN | GROUND | {"torchvision", "sklearn"},
+    "networks": PLAIN | GROUND | {"torchvision", "sklearn", "manifolds"},
     "data": PLAIN | GROUND | {"torchvision", "sklearn", "sparse_coding", "lightning", "PIL"},
     "modules": PLAIN | GROUND | ROOMS | {"lightning"},
     "callbacks": PLAIN

@@ -20,7 +20,7 @@ PACKAGES = [
 ]
 
 PROMISED = {
-    "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL PretextSSL",
+    "lightning_ssl_theory": "ContrastiveSSL MomentumContrastSSL OrthogonalSSL PredictorSSL PretextSSL",
     "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss "
     "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss",
     "lightning_ssl_theory.operators": "covariance_operators",
