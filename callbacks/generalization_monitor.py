@@ -35,8 +35,7 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 from .class_count import check_any_label
 from .diagnostic import Diagnostic
 from .gathered_views import EveryonesViews, RankViews
-from .linear_probe import check_loader
-from .rank_shard import rank_batches, transferred
+from .rank_shard import check_loader, rank_batches, transferred
 from .tapped_layers import OUTPUT, TappedLayers
 
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)

@@ -58,10 +58,17 @@ def prepare_monitors(trainer: Trainer, prefix: str) -> set[str]:
 
 
 def drop_unknown(trainer: Trainer, prefix: str, values: Mapping[str, float]) -> None:
-    """Leave watched keys that a first look did not give to Lightning's own sentence, if none else may log them."""
+    """Leave watched keys that no first look gave to Lightning's own sentence, once all have looked that may log them.
+
+    Args:
+        trainer: Whose callbacks are looked through.
+        prefix: What the keys of the diagnostic that looks for the first time begin with.
+        values: What it has found.
+    """
     sources = [c for c in callbacks_of(trainer) if getattr(c, "section", None) == prefix.split("/")[0]]
-    if len(sources) == 1:
-        for key in watched_keys(trainer, prefix) - values.keys():
+    found = [source.values for source in sources if source.values]
+    if len(found) >= len(sources) - 1:  # the one that looks now has no values yet
+        for key in watched_keys(trainer, prefix) - values.keys() - {key for one in found for key in one}:
             trainer.callback_metrics.pop(key, None)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch.utils.data import Dataset
-from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, FashionMNIST
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
 
 from lightning_ssl_theory.data.image_folder import open_image_folder
 
-ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "image_folder"]
+ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "svhn", "image_folder"]
 Part = Literal["train", "unlabeled", "test"]
 
 
@@ -97,6 +97,16 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         mean=(0.4467, 0.4398, 0.4066),
         std=(0.2603, 0.2566, 0.2713),
         usual=Strengths(blur=0.5),
+    ),
+    "svhn": ImageSet(
+        lambda root, part, download: SVHN(str(root), split=part, download=download),
+        folder="",
+        files=("train_32x32.mat", "test_32x32.mat"),
+        size=32,
+        num_classes=10,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        usual=Strengths(flip=0.0),
     ),
     "image_folder": ImageSet(
         lambda root, part, download: open_image_folder(root, part),

@@ -206,7 +206,7 @@ def _figure(key: Key, pattern: str, lines: Sequence[Line], *, skipped: int = 0) 
         chart = line_chart(lines, unit="")
         return _framed(key.name, pattern, chart, "This key is not one of the library's own.", skipped=skipped)
     chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale)
-    title, reading = (text.replace("<k>", str(key.number)) for text in (quantity.title, quantity.reading))
+    title, reading = key.filled(quantity.title), key.filled(quantity.reading)
     return _framed(title, pattern, chart, reading, skipped=skipped)
 
 

@@ -19,6 +19,11 @@ probe/<layer>/ridge_top1 | Ridge probe | % | share
     The same with ridge regression in closed form: cheaper, often somewhat lower than logistic.
 probe/<layer>/ridge_top<k> | Ridge probe, top <k> | % | share
     Held-out images whose class is among the ridge probe's <k> highest scores.
+probe/<layer>/knn<k>_t<tau>_top1 | <k> nearest neighbours, temperature <tau> | % | share
+    Held-out images whose class gets the most votes of the <k> labelled images at the largest cosines, of weight
+    exp(cosine / <tau>) each; nothing is fitted. Compare it with figures of the same k and temperature only.
+probe/<layer>/knn<k>_top1 | <k> nearest neighbours | % | share
+    The same where every neighbour has one vote.
 covariance/weight_share | Weights in the look | % | share
     Trainable parameters that the look covers; the others are biases, or of layers that a warning names.
 covariance/<layer>/trace | Trace | tr OP | log

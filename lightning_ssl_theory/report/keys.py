@@ -36,7 +36,7 @@ class Quantity(NamedTuple):
     Attributes:
         pattern: The key with its variable parts in angle brackets.
         section: First part of the key.
-        name: Last part of the key; `<k>` stands for a number.
+        name: Last part of the key; `<k>` stands for a whole number, `<tau>` for any.
         title: What it is called in a sentence.
         unit: Unit of the axis; "%" for shares, which are logged in [0, 1].
         scale: "share" for values in [0, 1], "log" where values of different size are compared.
@@ -60,14 +60,25 @@ class Key(NamedTuple):
         layer: Text between the first and the last slash, "" when there is none.
         name: Text after the last slash.
         quantity: The entry of the table, None for a key that is not in it.
-        number: The number that stands for `<k>` in the entry, None where it has none.
+        numbers: What stands for `<k>` and `<tau>` in the entry, as they are written in the column.
     """
 
     section: str
     layer: str
     name: str
     quantity: Quantity | None
-    number: int | None
+    numbers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def number(self) -> int | None:
+        """What stands for `<k>`, None where the entry has none."""
+        return int(dict(self.numbers)["<k>"]) if self.numbers else None
+
+    def filled(self, text: str) -> str:
+        """A text of the entry with the numbers of this column."""
+        for placeholder, number in self.numbers:
+            text = text.replace(placeholder, number)
+        return text
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -80,7 +91,7 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "probe",
         "Probe accuracy",
-        "How well a linear classifier does on frozen features, on images it was not fitted on.",
+        "How well a linear classifier, or the nearest neighbours, do on frozen features, on images not fitted on.",
         "LinearProbe",
     ),
     Section(
@@ -139,7 +150,13 @@ def _read_table(text: str) -> Iterator[Quantity]:
 
 QUANTITIES: tuple[Quantity, ...] = tuple(_read_table(KEY_TABLE))
 
-_BY_PATTERN = {(q.section, q.name): q for q in QUANTITIES}
+_BY_NAME = {(q.section, q.name): q for q in QUANTITIES if "<" not in q.name}
+_NUMBERS = {"<k>": r"(\d+)", "<tau>": r"(\d[\d.e+-]*)"}
+_PATTERNS = [
+    (q, re.compile("".join(_NUMBERS.get(part, re.escape(part)) for part in re.split("(<.*?>)", q.name))))
+    for q in QUANTITIES
+    if "<" in q.name
+]
 
 
 def parse_key(column: str) -> Key:
@@ -158,12 +175,13 @@ def parse_key(column: str) -> Key:
     """
     parts = column.split("/")
     section, layer, name = (parts[0] if len(parts) > 1 else ""), "/".join(parts[1:-1]), parts[-1]
-    if quantity := _BY_PATTERN.get((section, name)):
-        return Key(section, layer, name, quantity, None)
-    for match in re.finditer(r"\d+", name):
-        if quantity := _BY_PATTERN.get((section, f"{name[: match.start()]}<k>{name[match.end() :]}")):
-            return Key(section, layer, name, quantity, int(match[0]))
-    return Key(section, layer, name, None, None)
+    if quantity := _BY_NAME.get((section, name)):
+        return Key(section, layer, name, quantity)
+    for quantity, pattern in _PATTERNS:
+        if quantity.section == section and (match := pattern.fullmatch(name)):
+            placeholders = re.findall("<.*?>", quantity.name)
+            return Key(section, layer, name, quantity, tuple(zip(placeholders, match.groups(), strict=True)))
+    return Key(section, layer, name, None)
 
 
 def keys_as_markdown() -> str:
