@@ -1,7 +1,7 @@
 """GeneralizationMonitor: what the error bound of contrastive learning says, beside the true error."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -87,6 +87,7 @@ class GeneralizationMonitor(Diagnostic):
     """
 
     section = "generalization"
+    best: ClassVar[Mapping[str, str]] = {"bound": "min", "error": "min"}
     needs_images = False
 
     def __init__(

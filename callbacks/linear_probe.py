@@ -1,7 +1,7 @@
 """LinearProbe: what a linear classifier on frozen features gets, while the network trains."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -71,6 +71,7 @@ class LinearProbe(Diagnostic):
     """
 
     section = "probe"
+    best: ClassVar[Mapping[str, str]] = {"ridge_top1": "max", "logistic_top1": "max"}
     observes_training = False
 
     def __init__(
