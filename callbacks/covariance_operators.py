@@ -88,7 +88,7 @@ class CovarianceOperators(Diagnostic):
         *,
         output: Output = None,
         keep_dropout: bool = False,
-        loss: PairwiseObjective | None = None,
+        loss: nn.Module | PairwiseObjective | None = None,
         num_probes: int | None = 4,
         num_samples: int | None = 256,
         spectra_layers: Sequence[LayerChoice] | LayerChoice = (),

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import (
     InputError,
@@ -94,7 +95,7 @@ class GeneralizationMonitor(Diagnostic):
         self,
         layers: Sequence[str] = (OUTPUT,),
         *,
-        views_loader: Iterable[Any] | None = None,
+        views_loader: DataLoader[Any] | Iterable[Any] | None = None,
         deltas: Sequence[float] | None = None,
         epsilons: Sequence[float] = EPSILONS,
         num_samples: int | None = 1000,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_ssl_theory.checks import (
     InputError,
@@ -79,8 +79,8 @@ class LinearProbe(Diagnostic):
         layer: str = "backbone",
         *,
         num_classes: int | None = None,
-        fit_loader: Iterable[Any] | None = None,
-        score_loader: Iterable[Any] | None = None,
+        fit_loader: DataLoader[Any] | Iterable[Any] | None = None,
+        score_loader: DataLoader[Any] | Iterable[Any] | None = None,
         num_fit_samples: int | None = 10_000,
         top_k: Sequence[int] = (5,),
         few_labels: Sequence[int] = (10,),

@@ -53,7 +53,7 @@ class OrthogonalityMonitor(Diagnostic):
         self,
         layers: Sequence[str],
         *,
-        reference: Any = None,
+        reference: Sequence[Tensor] | Any = None,
         flow: str = "stiefel",
         contrastive: bool = True,
         **kwargs: Any,
