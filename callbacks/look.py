@@ -72,7 +72,7 @@ class Look(Callback):
         self._failure: str | None = None
         self._found: dict[str, float | Tensor] | None = None
         self._warned: set[str] = set()
-        self._names = MetricNames(self.best)
+        self.metric_names = MetricNames(self.best)
         self._num_shown = 0
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,11 +107,6 @@ class Look(Callback):
     def pictures(self) -> dict[str, Picture]:
         """Images, curves and tables of the look by `<layer>/<name>`, for loggers that take them."""
         return {}
-
-    @property
-    def metric_names(self) -> MetricNames:
-        """What Weights & Biases is told of the names."""
-        return self._names
 
     @property
     def _prefix(self) -> str:
@@ -173,8 +168,8 @@ class Look(Callback):
         own = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
         costs = zip(("seconds", "share"), self._overhead.values(), strict=True)
         costs_by_key = {f"overhead/{own}/{key}": value for key, value in costs}
-        monitors.log(trainer, pl_module, self.values | costs_by_key, self._names)
-        if sentence_of_names := self._names.sentence(own):
+        monitors.log(trainer, pl_module, self.values | costs_by_key, self.metric_names)
+        if sentence_of_names := self.metric_names.sentence(own):
             self._warn(sentence_of_names)
         self._show(trainer)
 

@@ -177,7 +177,7 @@ def class_table(found: SelectivityValues) -> Table:
     """
     present = (~found.values.isnan().all(1)).nonzero().flatten()[:MAX_ROWS]
     z_scores, values = found.z_scores[present].cpu(), found.values[present].cpu()
-    best: ClassVar[Mapping[str, str]] = z_scores.abs().argmax(1)
+    best = z_scores.abs().argmax(1)
     shares = (z_scores.abs() > found.z_threshold.cpu()).double().mean(1)
     rows = zip(present.tolist(), shares.tolist(), best.tolist(), values, z_scores, strict=True)
     return Table(

@@ -67,7 +67,8 @@ def names_in_project(runs: Iterable[Any]) -> LoggedNames:
     Returns:
         Them, of the first 50.
     """
-    scalars, media = set(), set()
+    scalars: set[str] = set()
+    media: set[str] = set()
     for _, run in zip(range(MAX_RUNS), runs, strict=False):
         for name, value in run.summary.items():
             if not name.startswith("_"):

@@ -170,9 +170,10 @@ def _type_of_name(model: nn.Module, choice: LayerChoice) -> type[nn.Module] | No
     if not isinstance(choice, str) or "." not in choice or choice in dict(model.named_modules()):
         return None
     package, _, name = choice.rpartition(".")
-    found = getattr(sys.modules.get(package), name, None)
-    is_type = isinstance(found, type) and issubclass(found, nn.Module)
-    return found if is_type and any(isinstance(module, found) for module in model.modules()) else None
+    found: Any = getattr(sys.modules.get(package), name, None)
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        return None
+    return found if any(isinstance(module, found) for module in model.modules()) else None
 
 
 def _owner(modules: dict[str, nn.Module], name: str) -> nn.Module | None:
