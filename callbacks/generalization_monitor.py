@@ -95,7 +95,7 @@ class GeneralizationMonitor(Diagnostic):
         self,
         layers: Sequence[str] = (OUTPUT,),
         *,
-        views_loader: DataLoader[Any] | Iterable[Any] | None = None,
+        views_loader: DataLoader | Iterable[Any] | None = None,
         deltas: Sequence[float] | None = None,
         epsilons: Sequence[float] = EPSILONS,
         num_samples: int | None = 1000,

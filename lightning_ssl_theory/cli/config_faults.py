@@ -48,10 +48,10 @@ def first_fault(
     Returns:
         What was expected and found, or `None` where every key is right by itself.
     """
-    finder = _FaultFinder(given.files, short_names, mode)
+    finder = _FaultFinder(given, short_names, mode)
     for name in given.settings:
         if name not in keys:
-            return f"Expected a key of the configuration, got {name!r}{finder.place}; {nearest(name, keys)}."
+            return f"Expected a key of the configuration, got {name!r}{given.place(name)}; {nearest(name, keys)}."
     for name in ("model", "data"):
         if not given.settings.get(name):
             return f"Expected a `{name}`, found none; pass a configuration with --config FILE."
@@ -64,9 +64,8 @@ def first_fault(
 
 
 class _FaultFinder:
-    def __init__(self, files: Sequence[str], short_names: Mapping[str, str], mode: str) -> None:
-        self.place = f" in {files[-1]}" if files else ""
-        self._short_names, self._mode = short_names, mode
+    def __init__(self, given: GivenSettings, short_names: Mapping[str, str], mode: str) -> None:
+        self._given, self._short_names, self._mode = given, short_names, mode
 
     def in_value(self, value: Any, path: str) -> str | None:
         items: Iterable[tuple[str, Any]] = ()
@@ -82,7 +81,7 @@ class _FaultFinder:
         found = _class(class_path)
         if found is None:
             near = nearest(class_path.rpartition(".")[2], _class_names(self._short_names))
-            return f"Expected the name of a class at `{path}`{self.place}, got {class_path!r}; {near}."
+            return f"Expected the name of a class at `{path}`{self._given.place(path)}, got {class_path!r}; {near}."
         return self.in_arguments(found, given, path) if isinstance(given, dict) else None
 
     def in_arguments(self, owner: type, given: Mapping[str, Any], path: str) -> str | None:
@@ -90,7 +89,8 @@ class _FaultFinder:
         for name in given:
             if name not in names:
                 return (
-                    f"Expected a parameter of {owner.__name__}, got {name!r} at `{path}`{self.place}; "
+                    f"Expected a parameter of {owner.__name__}, got {name!r} at `{path}`"
+                    f"{self._given.place(f'{path}.{name}')}; "
                     f"{nearest(name, names)}."
                 )
         inside = (
@@ -112,7 +112,7 @@ class _FaultFinder:
             shown = shown if len(shown) <= _MAX_VALUE else f"{shown[:_MAX_VALUE]} …"
             return (
                 f"Expected a value of type {right[1] if right else 'another kind'} for `{path}`, got {shown}"
-                f"{said}; change it{self.place}."
+                f"{said}; change it{self._given.place(path)}."
             )
         return None
 
@@ -126,7 +126,7 @@ def place_of_refusal(sentence: str, given: GivenSettings, mode: str) -> str:
         mode: How jsonargparse reads text.
 
     Returns:
-        Its key and class, in brackets after a space; nothing where no callback of the list says so.
+        Its key and class, to begin the sentence with; nothing where no callback of the list says so.
     """
     trainer = given.settings.get("trainer")
     listed = trainer.get("callbacks") if isinstance(trainer, dict) else None
@@ -137,7 +137,8 @@ def place_of_refusal(sentence: str, given: GivenSettings, mode: str) -> str:
             parser.instantiate_classes(parser.parse_object({"callback": item}))
         except (ValueError, ArgumentError) as error:
             if sentence in str(error) and isinstance(item, dict):
-                return f" (trainer.callbacks[{index}], {str(item.get('class_path')).rpartition('.')[2]})"
+                name = str(item.get("class_path")).rpartition(".")[2]
+                return f"trainer.callbacks[{index}] ({name}): "
     return ""
 
 

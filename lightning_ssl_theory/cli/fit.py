@@ -61,6 +61,8 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
         RuntimeError: See above.
         ValueError: See above.
     """
+    subcommand, *options = sys.argv[1:] if arguments is None else arguments
+    given = _given(options)
     register_tensors()
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
     settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
@@ -83,14 +85,12 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
                 args=None if arguments is None else list(arguments),
             )
     except argparse.ArgumentError as error:
-        subcommand, *options = sys.argv[1:] if arguments is None else arguments
-        fault = first_fault(_given(options), _keys(subcommand), _SHORT_NAMES, _YAML_MODE)
+        fault = first_fault(given, _keys(subcommand), _SHORT_NAMES, _YAML_MODE)
         fail(fault or " ".join(error.message.split())[:_MAX_LENGTH])
     except ValueError as error:
         if (sentence := refused_by_class(str(error))) is None:
             raise
-        options = (sys.argv[1:] if arguments is None else list(arguments))[1:]
-        fail(f"{sentence}{place_of_refusal(sentence, _given(options), _YAML_MODE)}")
+        fail(f"{place_of_refusal(sentence, given, _YAML_MODE)}{sentence}")
     except MisconfigurationException as error:
         fail(str(error))
     except OSError as error:

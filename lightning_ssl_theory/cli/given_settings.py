@@ -11,36 +11,60 @@ from lightning_ssl_theory.cli.refusals import nearest
 
 _CONFIG = ("-c", "--config")
 _CLASSES = ("model", "data")
+_QUESTIONS = ("help", "print_config")
 
 
 class GivenSettings(NamedTuple):
-    """The settings, and the files that they come from."""
+    """What is asked for.
+
+    Attributes:
+        settings: Nested keys.
+        files: The configuration files that they come from.
+        options: Keys of the command line, with dots.
+    """
 
     settings: dict[str, Any]
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
+
+    def place(self, key: str) -> str:
+        """Where a key was given, to end a part of a sentence."""
+        if key in self.options:
+            return " on the command line"
+        return f" in {self.files[-1]}" if self.files else ""
 
 
 def given_settings(arguments: Sequence[str]) -> GivenSettings:
     """The settings of a command line, as far as they are nested keys: later ones replace earlier ones.
 
     Args:
-        arguments: Options of `fit`, `validate` or `test`; values that are appended to a list are passed over.
+        arguments: Options of `fit`, `validate` or `test`.
 
     Returns:
-        Them. `--data.batch_size 8` becomes an argument of the class under `data`.
+        Them. `--data.batch_size 8` becomes an argument of the class under `data`, and `--trainer.callbacks+ NAME` one
+        more item of the list.
 
     Raises:
-        InputError: If a configuration file is missing or no YAML.
+        InputError: If a configuration file is missing or no YAML, or the trainer's settings are no keys.
     """
     settings: dict[str, Any] = {}
-    files = []
+    files, options = [], set()
     for option, value in _options(arguments):
+        path = [name for name in option[2:].rstrip("+").split(".") if name != "init_args"]
         if option in _CONFIG:
             files.append(value)
             settings = _merged(settings, _read(Path(value)))
-        elif option.startswith("--") and not option.endswith("+"):
-            _place(settings, option[2:].split("."), _value(value))
-    return GivenSettings(settings, tuple(files))
+        elif option.startswith("--") and path[-1] not in _QUESTIONS:
+            options.add(".".join(path))
+            _place(settings, path, _value(value), is_appended=option.endswith("+"))
+    given = GivenSettings(settings, tuple(files), frozenset(options))
+    trainer = settings.get("trainer")
+    if not isinstance(trainer, dict | str | None):
+        raise InputError(
+            f"Expected keys under `trainer`{given.place('trainer')}, got {trainer!r}; write keys such as "
+            "`max_epochs: 5` below it."
+        )
+    return given
 
 
 def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -78,17 +102,22 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return old | new | both
 
 
-def _place(settings: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    *parents, last = (name for name in path if name != "init_args")
-    if not parents and last in _CLASSES and isinstance(value, str):
+def _place(settings: dict[str, Any], path: Sequence[str], value: Any, *, is_appended: bool) -> None:
+    *parents, last = path
+    if isinstance(value, str) and (is_appended or (not parents and last in _CLASSES)):
         value = {"class_path": value}
-    place = settings
+    place: Any = settings
     for name in parents:
         place = place.setdefault(name, {})
+        if isinstance(place, list):
+            place = place[-1] if place else None
         if not isinstance(place, dict):
-            return  # a list, whose items are not named
+            return
         if "class_path" in place and last != "class_path":
             place = place.setdefault("init_args", {})
+    if is_appended:
+        before = place.get(last) or []
+        value = [*(before if isinstance(before, list) else [before]), value]
     place[last] = value
 
 
