@@ -50,7 +50,7 @@ class FeatureProbe(Diagnostic):
         layer: Dotted path; "output" is the network's output.
         num_classes: C; the datamodule's `num_classes` by default.
         fit_loader: Clean labelled images for the fit: a DataLoader, or anything that gives batches when iterated; the
-            datamodule's `probe_dataloader()` by default.
+            datamodule's `probe_dataloader()` by default. In YAML the class of a loader of one's own.
         score_loader: Held-out labelled images for the score, likewise; the validation loader's by default. With both
             loaders nothing needs to be validated.
         num_fit_samples: Most images in the fit, spread evenly over the dataset, the first batches of a stream; `None`
@@ -68,8 +68,8 @@ class FeatureProbe(Diagnostic):
         layer: str = "backbone",
         *,
         num_classes: int | None = None,
-        fit_loader: Iterable[Any] | None = None,
-        score_loader: Iterable[Any] | None = None,
+        fit_loader: DataLoader | Iterable[Any] | None = None,
+        score_loader: DataLoader | Iterable[Any] | None = None,
         num_fit_samples: int | None = 10_000,
         output: Output = None,
         pool: Pool = None,

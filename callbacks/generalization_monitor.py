@@ -1,11 +1,12 @@
 """GeneralizationMonitor: what the error bound of contrastive learning says, beside the true error."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import (
     InputError,
@@ -91,13 +92,14 @@ class GeneralizationMonitor(Diagnostic):
     """
 
     section = "generalization"
+    best: ClassVar[Mapping[str, str]] = {"bound": "min", "error": "min"}
     needs_images = False
 
     def __init__(
         self,
         layers: Sequence[str] = (OUTPUT,),
         *,
-        views_loader: Iterable[Any] | None = None,
+        views_loader: DataLoader | Iterable[Any] | None = None,
         deltas: Sequence[float] | None = None,
         epsilons: Sequence[float] = EPSILONS,
         num_samples: int | None = 1000,

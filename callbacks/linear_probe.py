@@ -1,7 +1,7 @@
 """LinearProbe: what a linear classifier on frozen features gets, while the network trains."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class LinearProbe(FeatureProbe):
         **kwargs: `num_classes`, `fit_loader`, `score_loader`, `num_fit_samples`, `output` and `pool` of
             `FeatureProbe`; and see `Diagnostic`.
     """
+
+    best: ClassVar[Mapping[str, str]] = {"ridge_top1": "max", "logistic_top1": "max"}
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from .metric_names import MetricNames
+
 
 def callbacks_of(trainer: Trainer) -> list[Any]:
     """The callbacks of a run, of any kind."""
@@ -89,12 +91,26 @@ def clear(trainer: Trainer, keys: Iterable[str]) -> None:
             trainer.callback_metrics.pop(key, None)
 
 
-def log(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float]) -> None:
+def log(
+    trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float], names: MetricNames
+) -> None:
     """Give values to every logger at the present step, and show them; `trainer.validate` returns them."""
+    names.announce(trainer.loggers, list(values), _other_names(trainer, names))
     if trainer.state.fn != "fit":
         # equal on all ranks, so that the maximum changes nothing, and Lightning does not ask for it key by key
         pl_module.log_dict(dict(values), sync_dist=True, reduce_fx="max")
         return
     for logger in trainer.loggers:
-        logger.log_metrics(dict(values), step=trainer.global_step)
+        logger.log_metrics(names.for_logger(logger, values), step=trainer.global_step)
     publish(trainer, values)
+
+
+# what the module logs, and what the other diagnostics have announced
+def _other_names(trainer: Trainer, names: MetricNames) -> set[str]:
+    others: list[MetricNames] = [
+        callback.metric_names
+        for callback in callbacks_of(trainer)
+        if hasattr(callback, "metric_names") and callback.metric_names is not names
+    ]
+    left_out = {name for other in (names, *others) for name in other.left_out}
+    return (set(trainer.logged_metrics) - left_out).union(*(other.sent for other in others))

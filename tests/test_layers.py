@@ -39,7 +39,7 @@ ALLOWED = {
     "callbacks": PLAIN
     | GROUND
     | ROOMS - {"modules"}
-    | {"lightning", "torchmetrics", "torchvision", "matplotlib", "PIL"},
+    | {"lightning", "torchmetrics", "torchvision", "matplotlib", "PIL", "wandb"},
     "report": PLAIN
     | GROUND
     | {"tracing", "lightning", "joblib", "matplotlib", "jinja2", "PIL", "rich", "cycler"},

@@ -243,6 +243,25 @@ def test_validation_needs_no_training_images(data_dir):
         data.setup("fit")
 
 
+def test_packed_mnist_is_unpacked_in_place(tmp_path):
+    write_mnist_like(tmp_path, "MNIST")
+    folder = tmp_path / "MNIST" / "raw"
+    for file in IMAGE_SETS["mnist"].files:
+        (folder / f"{file}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
+        (folder / file).unlink()
+    data = ImageDataModule("mnist", tmp_path, batch_size=20)
+    data.setup()
+    assert len(next(iter(data.train_dataloader()))[1]) == 20
+    assert {path.name for path in folder.iterdir() if path.suffix != ".gz"} == set(IMAGE_SETS["mnist"].files)
+
+    (folder / IMAGE_SETS["mnist"].files[0]).unlink()
+    packed = folder / f"{IMAGE_SETS['mnist'].files[0]}.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(FileNotFoundError, match=r"\(unpacking failed: Compressed file ended before"):
+        ImageDataModule("mnist", tmp_path, batch_size=20).setup()
+    assert not list(folder.glob("*.part"))
+
+
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "svhn"])
 def test_missing_files_say_what_to_put_where(tmp_path, name):
     facts, data = IMAGE_SETS[name], ImageDataModule(name, tmp_path)
