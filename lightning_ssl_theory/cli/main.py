@@ -61,9 +61,15 @@ def _run(arguments: list[str], *, is_own: bool) -> None:
         valid = [name for action in commands[options.command]._actions for name in action.option_strings]
         fail(f"Expected an option of `{PROGRAM} {options.command}`, got {found!r}; {nearest(found, valid)}.")
     if options.command == "report":
-        from lightning_ssl_theory.report import write_report
+        from lightning_ssl_theory.report import write_comparison, write_report
 
-        print(f"Report: {write_report(options.folder, options.output)}")
+        folder, *others = options.folder
+        written = (
+            write_comparison(options.folder, options.output)
+            if others
+            else write_report(folder, options.output)
+        )
+        print(f"Report: {written}")
         return
     from lightning_ssl_theory.cli.demo import run_demo
 
@@ -108,6 +114,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     demo.add_argument(
         "--quick", action="store_true", help="a few steps of each model, to try the installation"
     )
-    report.add_argument("folder", type=Path, help="run folder, or a folder of run folders, such as runs/demo")
-    report.add_argument("--output", type=Path, help="file to write (default: report.html in the folder)")
+    report.add_argument(
+        "folder",
+        type=Path,
+        nargs="+",
+        help="run folder, or a folder of run folders, such as runs/demo; several side by side",
+    )
+    report.add_argument(
+        "--output",
+        type=Path,
+        help="file to write (default: report.html in the folder; comparison.html here for several)",
+    )
     return parser, found
