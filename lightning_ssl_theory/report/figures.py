@@ -49,7 +49,8 @@ def section_figures(run: Run, name: str) -> list[Figure]:
         One figure a quantity; a spectrum gives one a layer and one for the newest spectra.
     """
     figures: list[Figure] = []
-    colours = {layer: number for number, layer in enumerate(sorted({s.key.layer for s in run.section(name)}))}
+    layers = sorted({series.key.layer for series in run.section(name)} - {""})
+    colours = {"": 0} | {layer: number for number, layer in enumerate(layers)}
     for quantity, series in _grouped(run.section(name)):
         if quantity is not None and quantity.name == "eigenvalue_<k>":
             figures += _spectra(quantity, series, colours)

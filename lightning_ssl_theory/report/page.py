@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -21,7 +21,7 @@ from lightning_ssl_theory.report.figures import (
 from lightning_ssl_theory.report.filters import first_layer_eigenvectors, first_layer_filters
 from lightning_ssl_theory.report.findings import Finding, findings
 from lightning_ssl_theory.report.highlights import TITLES, highlights
-from lightning_ssl_theory.report.keys import SECTIONS, Section
+from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, Key, Section
 from lightning_ssl_theory.report.logged_run import Run
 from lightning_ssl_theory.report.templates import asset, rendered
 
@@ -76,7 +76,7 @@ def render_report(run: Run) -> str:
             title=run.name,
             facts=_facts(run),
             comparison=comparison,
-            worst=[(run["name"], run["target"], *said) for run in shown for said in run["said"][:_EACH]],
+            worst=_worst(shown),
             runs=shown,
             is_single=bool(run.series),
             settings={} if run.series else run.settings,
@@ -113,7 +113,13 @@ def render_comparison(runs: Sequence[Run]) -> str:
     )
 
 
-def _shown(run: Run, prefix: str) -> dict[str, object]:
+# Of every run the worst, and the worst of them first.
+def _worst(shown: Sequence[Mapping[str, Any]]) -> list[tuple[str, Finding, str | None]]:
+    found = [(run["name"], *said) for run in shown for said in run["said"][:_EACH]]
+    return sorted(found, key=lambda item: -item[1].severity)[:MAX_SENTENCES]
+
+
+def _shown(run: Run, prefix: str) -> dict[str, Any]:
     said = findings(run)
     panels = _panels(run, prefix, said)
     anchors = {
@@ -176,7 +182,9 @@ def _panels(run: Run, prefix: str, said: Sequence[Finding]) -> list[Panel]:
 
 
 def _overlaid(runs: Sequence[Run], section: str) -> Panel:
-    columns = dict.fromkeys(series.column for run in runs for series in run.section(section))
+    found = {series.column: series.key for run in runs for series in run.section(section)}
+    shown = [column for column, key in found.items() if "eigenvalue" not in key.name or key.number == 1]
+    columns = sorted(shown, key=lambda column: _rank(found[column]))
     about = next(one for one in SECTIONS if one.name == section)
     return Panel(section, about.title, _anchored(section, _overlays(runs, columns)), about)
 
@@ -189,6 +197,11 @@ def _shared(parts: Sequence[Run], compared: Iterable[tuple[str, str]]) -> list[t
         for series in part.quantity(section, name)
     )
     return _anchored("comparison", _overlays(parts, columns))
+
+
+# In the order of the key table; of a spectrum the largest eigenvalue.
+def _rank(key: Key) -> tuple[int, str]:
+    return (QUANTITIES.index(key.quantity) if key.quantity else len(QUANTITIES), key.layer)
 
 
 # One chart for every key that at least two runs logged.

@@ -31,7 +31,8 @@ def narrow_representation(
     if found.high < COLLAPSED:
         return Statement(
             Severity.BROKEN,
-            f"{layer} has collapsed: its effective rank is {found.value:.2f}{of}, so all samples lie on one line.",
+            f"{layer} has collapsed: its effective rank is {found.value:.2f}{of}, so all samples lie on one line"
+            f"{_from(rank)}.",
         )
     change = fall(rank)
     is_fall = change is not None and change.before - change.after > _LARGE_FALL * change.before
@@ -85,6 +86,13 @@ def wide_representation(
     return Statement(
         Severity.GOOD, f"{layer} uses {number_text(found.value)}{of} directions.", found.value / ceiling
     )
+
+
+def _from(rank: Curve) -> str:
+    best = max(range(len(rank.values)), key=lambda i: rank.values[i])
+    if rank.values[best] < 2 * COLLAPSED:
+        return ""
+    return f"; at step {rank.steps[best]:,.0f} it was {number_text(rank.values[best])}"
 
 
 # The largest rank that a look can show, and how the sentence says it.

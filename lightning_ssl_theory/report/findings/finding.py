@@ -9,6 +9,8 @@ from typing import NamedTuple
 from lightning_ssl_theory.report.findings.trend import Curve
 from lightning_ssl_theory.report.logged_run import Run, Series
 
+_MAX_NAMED = 3
+
 
 class Severity(IntEnum):
     """How bad the news is."""
@@ -84,6 +86,17 @@ class Finding(NamedTuple):
     section: str
     name: str
     others: tuple[str, ...] = ()
+
+    @property
+    def also(self) -> str:
+        """A sentence that names the others, at most three; "" without any."""
+        if not self.others:
+            return ""
+        names = list(self.others[:_MAX_NAMED])
+        if len(self.others) > _MAX_NAMED:
+            names.append(f"{len(self.others) - _MAX_NAMED:,} more")
+        listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return f"The rule speaks of {listed} too."
 
 
 Check = Callable[..., Statement | None]

@@ -84,6 +84,24 @@ def rising_loss(loss: Curve) -> Statement | None:
     )
 
 
+def runaway_loss(loss: Curve) -> Statement | None:
+    """A loss that has left all bounds.
+
+    Args:
+        loss: The training loss.
+
+    Returns:
+        A sentence where its size is above a thousand, and above a thousand times that of the first value.
+    """
+    if abs(loss.last) <= 1000 * max(1.0, abs(loss.first)):
+        return None
+    return Statement(
+        Severity.PROBLEM,
+        f"The loss has run away: from {number_text(loss.first)} to {number_text(loss.last)}. Nothing bounds it, or the "
+        "learning rate is too large.",
+    )
+
+
 def resting_loss(loss: Curve) -> Statement | None:
     """A loss that has not moved.
 
@@ -110,12 +128,13 @@ def falling_loss(loss: Curve) -> Statement | None:
         loss: The training loss.
 
     Returns:
-        A sentence where the last window is below the first by more than noise and no rule speaks of a rise.
+        A sentence where the last window is below the first by more than noise, and the loss neither rose nor ran
+        away.
     """
     change = since_start(loss)
     if change is None or change.after >= change.before or not is_more_than_noise(change, loss):
         return None
-    if rising_loss(loss) is not None:
+    if rising_loss(loss) is not None or runaway_loss(loss) is not None:
         return None
     text = f"The loss fell from {number_text(change.before)} to {number_text(change.after)}."
     return Statement(Severity.GOOD, text)
@@ -169,6 +188,12 @@ RULES = (
         "ever moved.",
         "A smaller learning rate or a warm-up; where the loss has a schedule of its own it may be meant.",
         _of_loss(rising_loss),
+    ),
+    Rule(
+        "runaway loss",
+        "The size of the last loss is above a thousand, and above a thousand times that of the first.",
+        "Normalize the outputs, constrain the weights or add weight decay; a smaller learning rate only delays it.",
+        _of_loss(runaway_loss),
     ),
     Rule(
         "resting loss",

@@ -4,8 +4,8 @@ The noise of one look is estimated from second differences, which a straight cou
 
     sigma^2 = mean((x_{i-1} - 2 x_i + x_{i+1})^2) / 6,
 
-so that a sudden jump counts as noise too, and makes a claim more careful. A window is the last fifth of the looks, at
-least two. Where a look's own 95 % error was logged, half of it is the noise if that is larger.
+so that a sudden jump counts as noise too, and makes the claim of a change more careful. A window is a fifth of the
+looks, at least two. Where a look's own 95 % error was logged, half of it is the noise if that is larger.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Level(NamedTuple):
     """Where a curve is at its end.
 
     Attributes:
-        value: Mean of the last window, or the last value where there are fewer than `MIN_LOOKS`.
-        error: Two standard errors of it; 0 where nothing tells.
+        value: Mean of the last fifth of the looks, at least three, or the last value of fewer than `MIN_LOOKS`.
+        error: Two standard errors of it, from the scatter of those looks or their own logged errors; 0 where neither
+            tells.
     """
 
     value: float
@@ -114,8 +115,13 @@ def level(curve: Curve) -> Level:
         >>> level(Curve(range(10), [5.0, 4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])).value
         1.0
     """
-    size = _window(curve) if len(curve.values) >= MIN_LOOKS else 1
-    return Level(_mean(curve.values[-size:]), 2 * noise(curve) / math.sqrt(size))
+    size = max(3, len(curve.values) // 5) if len(curve.values) >= MIN_LOOKS else 1
+    window = curve.values[-size:]
+    mean = _mean(window)
+    # of what was measured with random probes, the errors of all looks may be alike: they are not divided by sqrt(size)
+    measured = _mean(curve.half_widths[-size:]) if curve.half_widths else 0.0
+    scatter = math.hypot(*(value - mean for value in window)) / math.sqrt(max(1, size - 1))
+    return Level(mean, max(measured, 2 * scatter / math.sqrt(size)))
 
 
 def fall(curve: Curve) -> Change | None:
