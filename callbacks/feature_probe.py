@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import InputError, check_integer, check_names, check_targets
 from lightning_ssl_theory.data.batch import read_images, read_known_labels

@@ -83,9 +83,13 @@ def _train(arguments: list[str], *, is_own: bool) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from lightning_ssl_theory.report import write_report
+    from lightning_ssl_theory.report import write_comparison, write_report
 
-    print(f"Report: {write_report(options.folder, options.output)}")
+    folder, *others = options.folder
+    written = (
+        write_comparison(options.folder, options.output) if others else write_report(folder, options.output)
+    )
+    print(f"Report: {written}")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -143,8 +147,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     }
     _add_demo_options(found["demo"])
     report, dashboard, doctor = (found[name] for name in ("report", "dashboard", "doctor"))
-    report.add_argument("folder", type=Path, help="run folder, or a folder of run folders, such as runs/demo")
-    report.add_argument("--output", type=Path, help="file to write (default: report.html in the folder)")
+    several_help = "run folder, or a folder of run folders, such as runs/demo; several side by side"
+    report.add_argument("folder", type=Path, nargs="+", help=several_help)
+    output_help = "file to write (default: report.html in the folder; comparison.html here for several)"
+    report.add_argument("--output", type=Path, help=output_help)
     folder_help = "run folder whose names are shown (default: the newest runs of the project)"
     dashboard.add_argument("folder", type=Path, nargs="?", metavar="RUN_DIR", help=folder_help)
     dashboard.add_argument("--entity", help="user or team (default: WANDB_ENTITY, else who is logged in)")

@@ -119,6 +119,8 @@ collapse/<layer>/mean_std | Mean standard deviation | standard deviation | linea
     Average over the features of their standard deviation over the samples.
 collapse/<layer>/dimension_alignment | Alignment of the dimensions | mean abs. correlation | linear
     Mean absolute correlation between pairs of dimensions; 1 when all of them tell the same.
+collapse/<layer>/num_features | Dimensions of the layer | directions | linear
+    How many there are, D: a rank is at most that.
 collapse/<layer>/num_samples | Samples of the look | samples | linear
     How many samples the ranks are read from; a rank is at most that, and reads low where it is near.
 orthogonality/<layer>/drift | Drift | ‖WᵀW − I‖₂ | log

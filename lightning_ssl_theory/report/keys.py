@@ -21,12 +21,14 @@ class Section(NamedTuple):
         name: First part of the key.
         title: Heading of the report's section.
         intro: What the section tells, in one sentence.
+        good: What good looks like, in one sentence.
         source: The callback that logs it, as one adds it to a Trainer.
     """
 
     name: str
     title: str
     intro: str
+    good: str
     source: str
 
 
@@ -86,12 +88,14 @@ SECTIONS: tuple[Section, ...] = (
         "train",
         "Training",
         "The loss and the two parts it is the sum of.",
+        "A loss that falls and settles, without a jump; how low it gets depends on the kind of loss.",
         "the LightningModule",
     ),
     Section(
         "probe",
         "Probe accuracy",
         "How well a linear classifier, or the nearest neighbours, do on frozen features, on images not fitted on.",
+        "Accuracy that rises above that of the first look and stays up, far above chance (1 / number of classes).",
         "LinearProbe",
     ),
     Section(
@@ -99,42 +103,49 @@ SECTIONS: tuple[Section, ...] = (
         "Covariance operators",
         "The operator that drives a layer's weights in contrastive learning, and how much of the true "
         "gradient it explains.",
+        "A residual near 0, a signal share well above one half, and traces that no layer loses before the others.",
         "CovarianceOperators",
     ),
     Section(
         "selectivity",
         "Neuron selectivity",
         "Which neurons tell the classes apart, though training saw no label.",
+        "A share of selective neurons that grows, most of all in deep layers.",
         "NeuronSelectivity",
     ),
     Section(
         "feature_norms",
         "Feature norms and sparsity",
         "How much of a feature is sparse signal, how much is dense noise, and how seldom neurons fire.",
+        "Few dead neurons and norms that settle; with a dictionary, a sparse share that rises towards 100 %.",
         "FeatureNormMonitor",
     ),
     Section(
         "collapse",
         "Collapse",
         "How many directions of the representation are in use.",
+        "A rank that stays far above 1 or grows; one that falls with the loss means that views agree by forgetting.",
         "CollapseMonitor",
     ),
     Section(
         "orthogonality",
         "Orthogonality",
         "How far the weights are from orthonormal columns.",
+        "Drift at rounding, below 1e-5, where weights are constrained; outputs that stay close to those of the ODE.",
         "OrthogonalityMonitor",
     ),
     Section(
         "generalization",
         "Generalization",
         "What the error bound of contrastive learning says, of samples and views of the look, and what it is made of.",
+        "An error that falls, views that agree, class centres far apart; on real images the bound often says nothing.",
         "GeneralizationMonitor",
     ),
     Section(
         "overhead",
         "Time spent looking",
         "What the diagnostics themselves cost.",
+        "A few per cent of the run; `every_n_steps` and `num_samples` make it smaller.",
         "every callback",
     ),
 )
