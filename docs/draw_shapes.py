@@ -2,9 +2,10 @@
 
     python docs/draw_shapes.py            # trains anew (some minutes on one core), writes docs/shapes/*.csv and *.svg
     python docs/draw_shapes.py --drawing  # draws docs/shapes/*.svg from the tables
+    python docs/draw_shapes.py tree       # trains one run anew and draws
 
-The healthy run is InfoNCE; the sick one only pulls the views of a sample together, with nothing that keeps samples
-apart. Orthogonality needs two linear layers, with the constraint and without it; the latent tree has data of its own,
+The healthy run is InfoNCE; the sick ones only pull the views of a sample together, with nothing that keeps samples
+apart: as they are, so that features vanish, or on the unit sphere, so that they meet. Orthogonality needs two linear layers, with the constraint and without it; the latent tree has data of its own,
 in which the sick run's lower levels say next to nothing about the upper ones.
 """
 
@@ -52,6 +53,7 @@ class Page(NamedTuple):
 
 
 DIGITS = ("contrastive", "pulled_together"), ("healthy: InfoNCE", "sick: views are only pulled together")
+SPHERE = ("contrastive", "pulled_on_sphere"), ("healthy: InfoNCE", "sick: pulled together on the sphere")
 PAGES = {
     "covariance_operators": Page(
         *DIGITS,
@@ -79,14 +81,14 @@ PAGES = {
         (Panel(("probe/backbone/logistic_top1", "probe/backbone/logistic_top1_10_labels"), "accuracy"),),
     ),
     "collapse": Page(
-        *DIGITS,
+        *SPHERE,
         (
-            Panel(("collapse/output/effective_rank",), "effective rank"),
+            Panel(("collapse/output/effective_rank", "collapse/output/rankme"), "directions"),
             Panel(("collapse/output/dimension_alignment",), "alignment of dimensions"),
         ),
     ),
     "generalization": Page(
-        *DIGITS,
+        *SPHERE,
         (
             Panel(("generalization/output/error",), "error of the nearest centre"),
             Panel(("generalization/output/divergence",), "divergence"),
@@ -94,7 +96,7 @@ PAGES = {
         ),
     ),
     "orthogonality": Page(
-        ("orthogonal", "unconstrained"),
+        ("constrained", "unconstrained"),
         ("healthy: orthonormal weights", "sick: no constraint"),
         (
             Panel(("orthogonality/network.hidden/drift",), "drift", is_log=True),
@@ -103,7 +105,7 @@ PAGES = {
     ),
     "latent_tree": Page(
         ("tree", "tree_without_signal"),
-        ("healthy: polarity 0.8 to 1", "sick: polarity 0.1 to 0.3"),
+        ("healthy: polarity 0.6 to 0.8", "sick: polarity 0.1 to 0.3"),
         (
             Panel(
                 tuple(f"selectivity/backbone.level_{level}/normalized_correlation" for level in (1, 2, 3)),
@@ -116,15 +118,21 @@ PAGES = {
 
 # %% the runs
 class PullTogether(nn.Module):
-    """The mean squared distance between the two views of a sample, and nothing else."""
+    """The mean squared distance between the two views of a sample, on the unit sphere or as they are."""
+
+    def __init__(self, *, on_sphere: bool) -> None:
+        super().__init__()
+        self.on_sphere = on_sphere
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        if self.on_sphere:
+            z1, z2 = nn.functional.normalize(z1), nn.functional.normalize(z2)
         return (z1 - z2).square().sum(1).mean()
 
 
 def train(name: str) -> dict[str, tuple[list[float], list[float]]]:
     """The curves of one run by key: steps and values."""
-    build = digits if name in DIGITS[0] else tree if name.startswith("tree") else two_layers
+    build = tree if name.startswith("tree") else two_layers if "constrained" in name else digits
     module, data, watchers, max_epochs = build(name)
     with TemporaryDirectory() as folder:
         logger = CSVLogger(folder, name=name, version="")
@@ -140,7 +148,8 @@ def digits(name: str) -> tuple[LightningModule, LightningDataModule, list[Callba
     """A small convolutional network on two views of every digit."""
     with seeded(0):
         backbone, projector = SmallConvNet(1, [16, 32], bias=False), MLP([32, 64, 32], bias=False)
-    loss = InfoNCELoss(temperature=0.5) if name == "contrastive" else PullTogether()
+    is_sick = name != "contrastive"
+    loss = PullTogether(on_sphere=name.endswith("sphere")) if is_sick else InfoNCELoss(temperature=0.5)
 
     def adam(parameters):
         return torch.optim.Adam(parameters, lr=3e-3)
@@ -164,7 +173,7 @@ def two_layers(name: str) -> tuple[LightningModule, LightningDataModule, list[Ca
     data = DigitsDataModule()
     reference = next(iter(data.train_dataloader()))
     with seeded(0):
-        constraint = "stiefel" if name == "orthogonal" else "none"
+        constraint = "stiefel" if name == "constrained" else "none"
         module = OrthogonalSSL(64, 128, 4, constraint=constraint, lr=0.02)
     layers = ["network.hidden", "network.output"]
     watcher = callbacks.OrthogonalityMonitor(layers, reference=reference, every_n_steps=2)
@@ -173,11 +182,15 @@ def two_layers(name: str) -> tuple[LightningModule, LightningDataModule, list[Ca
 
 def tree(name: str) -> tuple[LightningModule, LightningDataModule, list[Callback], int]:
     """A network that is wired like the tree of latents behind its data."""
-    polarity = (0.8, 1.0) if name == "tree" else (0.1, 0.3)
+    polarity = (0.6, 0.8) if name == "tree" else (0.1, 0.3)
     data = LatentTreeDataModule(depth=4, polarity=polarity, num_samples=12_800, num_val_samples=1_000)
     with seeded(0):
         network = LatentTreeNetwork(4, group_size=10, is_normalized=True)
-    module = ContrastiveSSL(network, nn.Identity(), InfoNCELoss(temperature=0.5))
+
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=0.3)
+
+    module = ContrastiveSSL(network, nn.Identity(), InfoNCELoss(temperature=0.5), optimizer=sgd)
     return module, data, [callbacks.LatentTreeMonitor(every_n_steps=20, num_samples=1_000)], 4
 
 
@@ -245,8 +258,9 @@ def curve_label(key: str) -> str:
 def main() -> None:
     """Train unless told not to, then draw."""
     SHAPES.mkdir(exist_ok=True)
+    runs = list(dict.fromkeys(run for page in PAGES.values() for run in page.runs))
     if "--drawing" not in sys.argv:
-        for name in dict.fromkeys(run for page in PAGES.values() for run in page.runs):
+        for name in sys.argv[1:] or runs:
             write_table(name, train(name))
     for name, page in PAGES.items():
         draw(name, page)

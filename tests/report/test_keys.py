@@ -2,6 +2,7 @@
 
 import pytest
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, keys_as_markdown, parse_key
 
 
