@@ -33,15 +33,15 @@ def check_constraint(constraint: str) -> None:
 class ConstrainedSGD(Optimizer):
     r"""Gradient descent that keeps every matrix within its constraint, without momentum.
 
-    ==========  ==================================================================================
+    =========== ==================================================================================
     constraint  step from W with gradient G
-    ==========  ==================================================================================
+    =========== ==================================================================================
     "grassmann" QR retraction of :math:`W - lr\,(G - W W^\top G)`
     "stiefel"   QR retraction of :math:`W - lr\,(G - W\,\mathrm{sym}(W^\top G))`
     "polar"     polar projection of :math:`W - lr\,G`
     "frobenius" :math:`W - lr\,G`, scaled down to the Frobenius norm of orthonormal columns
     "none"      :math:`W - lr\,G`
-    ==========  ==================================================================================
+    =========== ==================================================================================
 
     The first three keep orthonormal columns. As lr goes to 0, "stiefel" and "polar" follow the same flow and
     "grassmann" its own; their time is the sum of the learning rates. "frobenius" keeps

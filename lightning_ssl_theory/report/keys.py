@@ -1,6 +1,6 @@
 """The table of every logged key: what it is, in which unit, and how to read it.
 
-The report, the results table and the README are all written from this one table.
+The report, the results table and the documentation are all written from this one table.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, cast
+
+from lightning_ssl_theory.checks import InputError
 
 from .key_table import KEY_TABLE
 
@@ -195,22 +197,29 @@ def parse_key(column: str) -> Key:
     return Key(section, layer, name, None)
 
 
-def keys_as_markdown() -> str:
-    """The table of every logged key, as the README shows it.
+def keys_as_markdown(section: str | None = None) -> str:
+    """The table of logged keys, as the documentation shows it.
+
+    Args:
+        section: First part of the keys that are wanted; all by default.
 
     Returns:
         A Markdown table with one row per key: pattern, unit, how to read it.
 
+    Raises:
+        InputError: If no key is of that section.
+
     Example:
-        >>> keys_as_markdown().splitlines()[0]
-        '| key | unit | how to read it |'
+        >>> keys_as_markdown("overhead").splitlines()[2]
+        '| `overhead/<callback>/seconds` | seconds | Time so far. Seconds the callback has spent since training began. |'
     """
+    chosen = [quantity for quantity in QUANTITIES if section in (None, quantity.section)]
+    if not chosen:
+        names = ", ".join(repr(one.name) for one in SECTIONS)
+        raise InputError(f"Expected `section` to be one of {names}, got {section!r}.")
     lines = ["| key | unit | how to read it |", "|---|---|---|"]
-    for quantity in QUANTITIES:
+    for quantity in chosen:
         unit = "share in [0, 1]" if quantity.unit == "%" else quantity.unit
-        lines.append(f"| `{quantity.pattern}` | {unit} | {quantity.title}. {quantity.reading} |")
+        words = f"{unit} | {quantity.title}. {quantity.reading}".replace("<", "&lt;")
+        lines.append(f"| `{quantity.pattern}` | {words} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(keys_as_markdown())

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, keys_as_markdown, parse_key
 
 
@@ -53,3 +54,15 @@ def test_markdown_has_a_row_for_every_quantity():
     rows = keys_as_markdown().splitlines()
     assert len(rows) == 2 + len(QUANTITIES)
     assert all(row.count("|") == 4 for row in rows)
+
+
+def test_markdown_of_one_section():
+    rows = keys_as_markdown("probe").splitlines()[2:]
+    assert rows
+    assert all(row.startswith("| `probe/") for row in rows)
+    assert "Logistic probe, &lt;k> labels a class" in "\n".join(rows)
+
+
+def test_an_unknown_section_is_refused():
+    with pytest.raises(InputError, match="Expected `section` to be one of 'train', .*, got 'covarience'"):
+        keys_as_markdown("covarience")
