@@ -18,27 +18,29 @@ from torch.autograd.forward_ad import unpack_dual
 # A row's softmax does without what is below e^-60 of its sum. Left as they are such numbers would become denormal,
 # with which processors take some ten times as long.
 _LEAST_EXPONENT = -60.0
-_SMALL = 2**14  # entries up to which the whole matrix is made faster than its blocks
+_SMALL = 2**16  # entries up to which the whole matrix is made faster than its blocks
 
 
 def blockwise_logsumexp(
     anchors: Tensor,
     keys: Tensor,
     *,
+    temperature: float,
     excluded: Sequence[int],
     bound: float = math.inf,
     is_symmetric: bool = False,
 ) -> Tensor:
-    r"""Log-sum-exp over keys of their inner products with each anchor, :math:`\log \sum_j e^{a_i \cdot k_j}`.
+    r"""Log-sum-exp over keys of inner products with each anchor, :math:`\log \sum_j e^{a_i \cdot k_j / \tau}`.
 
     Derivatives of derivatives, forward-mode derivatives, vmap and torch.compile make the whole matrix.
 
     Args:
         anchors: Rows a, shape (N, D), float32 or float64.
         keys: Rows k, shape (M, D).
+        temperature: :math:`\tau > 0`.
         excluded: Differences j - i of key and anchor whose product is left out; a key at least remains for each anchor.
-        bound: What no product exceeds in size. Where its exponential is far from the ends of the number format, no
-            maxima are looked for.
+        bound: What no inner product exceeds in size. Where the exponentials are then far from the ends of the number
+            format, no maxima are looked for.
         is_symmetric: That k = a M with a fixed symmetric matrix M, so that the matrix of products is symmetric. The
             gradient then goes to the anchors, for both.
 
@@ -51,18 +53,18 @@ def blockwise_logsumexp(
 
     Example:
         >>> rows = torch.tensor([[0.0], [1.0], [2.0]])  # products (0, 0, 0; 0, 1, 2; 0, 2, 4)
-        >>> blockwise_logsumexp(rows, rows, excluded=(0,))  # log 2, log(1 + e^2), log(1 + e^2)
+        >>> blockwise_logsumexp(rows, rows, temperature=1.0, excluded=(0,))  # log 2, log(1 + e^2), log(1 + e^2)
         tensor([0.6931, 2.1269, 2.1269])
     """
     if torch.compiler.is_compiling() or len(anchors) * len(keys) <= _SMALL:
-        return _scores(anchors, keys, excluded).logsumexp(-1)
-    is_bounded = bound <= (40.0 if anchors.dtype == torch.float32 else 300.0)
-    return _BlockwiseLogSumExp.apply(anchors, keys, tuple(excluded), is_bounded, is_symmetric)
+        return _scores(anchors, keys, temperature, excluded).logsumexp(-1)
+    is_bounded = bound / temperature <= (40.0 if anchors.dtype == torch.float32 else 300.0)
+    return _BlockwiseLogSumExp.apply(anchors, keys, temperature, tuple(excluded), is_bounded, is_symmetric)
 
 
-def _scores(anchors: Tensor, keys: Tensor, excluded: Sequence[int]) -> Tensor:
+def _scores(anchors: Tensor, keys: Tensor, temperature: float, excluded: Sequence[int]) -> Tensor:
     # the whole matrix, by operations that have all derivatives
-    scores = anchors @ keys.mT
+    scores = anchors @ keys.mT / temperature
     row, column = (torch.arange(size, device=scores.device) for size in scores.shape[-2:])
     is_excluded = torch.stack([column - row[:, None] == difference for difference in excluded]).any(0)
     return scores.masked_fill(is_excluded, -math.inf)
@@ -73,11 +75,16 @@ class _BlockwiseLogSumExp(Function):
 
     @staticmethod
     def forward(
-        anchors: Tensor, keys: Tensor, excluded: tuple[int, ...], is_bounded: bool, is_symmetric: bool
+        anchors: Tensor,
+        keys: Tensor,
+        temperature: float,
+        excluded: tuple[int, ...],
+        is_bounded: bool,
+        is_symmetric: bool,
     ) -> Tensor:
         sums = anchors.new_zeros(len(anchors))
         largest = torch.full_like(sums, 0.0 if is_bounded else torch.finfo(sums.dtype).min)
-        for rows, columns, scores, spare in _tiles(anchors, keys, excluded, is_symmetric):
+        for rows, columns, scores, spare in _tiles(anchors, keys, temperature, excluded, is_symmetric):
             is_mirrored = is_symmetric and rows != columns
             if is_bounded:
                 sums[rows] += scores.exp_().sum(1)
@@ -91,36 +98,39 @@ class _BlockwiseLogSumExp(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        anchors, keys, ctx.excluded, ctx.is_bounded, ctx.is_symmetric = inputs
+        anchors, keys, ctx.temperature, ctx.excluded, ctx.is_bounded, ctx.is_symmetric = inputs
         ctx.save_for_backward(anchors, keys, output)
         ctx.save_for_forward(anchors, keys)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        anchors, keys, logsumexp = ctx.saved_tensors
+        (anchors, keys, logsumexp), temperature = ctx.saved_tensors, ctx.temperature
         with torch.autocast(anchors.device.type, enabled=False):
             if torch.is_grad_enabled() or any(map(_is_transformed, (anchors, keys, upstream))):
-                return *_gradients(anchors, keys, upstream, ctx.excluded), None, None, None
+                return *_gradients(anchors, keys, upstream, temperature, ctx.excluded), None, None, None, None
             weights = upstream * (-logsumexp).exp() if ctx.is_bounded else upstream
             to_anchors = torch.zeros_like(anchors)
             to_keys = torch.zeros_like(keys) if ctx.needs_input_grad[1] and not ctx.is_symmetric else None
-            for rows, columns, scores, spare in _tiles(anchors, keys, ctx.excluded, ctx.is_symmetric):
+            for rows, columns, scores, spare in _tiles(
+                anchors, keys, temperature, ctx.excluded, ctx.is_symmetric
+            ):
                 mirrored = columns if ctx.is_symmetric else None
                 if ctx.is_bounded:
                     shares = _bounded_shares(scores, spare, weights, rows, mirrored)
                 else:
                     shares = _shares(scores, spare, weights, logsumexp, rows, mirrored)
-                to_anchors[rows].addmm_(shares, keys[columns])
+                to_anchors[rows].addmm_(shares, keys[columns], alpha=1 / temperature)
                 if to_keys is not None:
-                    to_keys[columns].addmm_(shares.mT, anchors[rows])
+                    to_keys[columns].addmm_(shares.mT, anchors[rows], alpha=1 / temperature)
                 elif ctx.is_symmetric and rows != columns:
-                    to_anchors[columns].addmm_(shares.mT, keys[rows])
-            return to_anchors, to_keys, None, None, None
+                    to_anchors[columns].addmm_(shares.mT, keys[rows], alpha=1 / temperature)
+            return to_anchors, to_keys, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, anchors_tangent: Tensor | None, keys_tangent: Tensor | None, *_: None) -> Tensor:
         anchors, keys = ctx.saved_tensors
-        shares, tangent = _scores(anchors, keys, ctx.excluded).softmax(-1), torch.zeros_like(anchors[:, 0])
+        shares = _scores(anchors, keys, ctx.temperature, ctx.excluded).softmax(-1) / ctx.temperature
+        tangent = torch.zeros_like(anchors[:, 0])
         if anchors_tangent is not None:
             tangent = tangent + ((shares @ keys) * anchors_tangent).sum(-1)
         if keys_tangent is not None:
@@ -129,20 +139,26 @@ class _BlockwiseLogSumExp(Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], anchors: Tensor, keys: Tensor, excluded: Any, *_: bool
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        anchors: Tensor,
+        keys: Tensor,
+        temperature: float,
+        excluded: tuple[int, ...],
+        *_: bool,
     ) -> tuple[Tensor, int]:
         anchors, keys = (
             tensor if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip((anchors, keys), in_dims[:2], strict=True)
         )
-        return _scores(anchors, keys, excluded).logsumexp(-1), 0
+        return _scores(anchors, keys, temperature, excluded).logsumexp(-1), 0
 
 
 def _gradients(
-    anchors: Tensor, keys: Tensor, upstream: Tensor, excluded: Sequence[int]
+    anchors: Tensor, keys: Tensor, upstream: Tensor, temperature: float, excluded: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     # by the whole matrix, with all derivatives
-    shares = _scores(anchors, keys, excluded).softmax(-1) * upstream[..., None]
+    shares = _scores(anchors, keys, temperature, excluded).softmax(-1) * (upstream / temperature)[..., None]
     return shares @ keys, shares.mT @ anchors
 
 
@@ -153,7 +169,7 @@ def _is_transformed(tensor: Tensor) -> bool:
 
 
 def _tiles(
-    anchors: Tensor, keys: Tensor, excluded: tuple[int, ...], is_symmetric: bool
+    anchors: Tensor, keys: Tensor, temperature: float, excluded: tuple[int, ...], is_symmetric: bool
 ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     # Rows, columns, their products without the excluded ones, and a tensor like them; the next tile overwrites both.
     size = _tile_size(anchors, keys)
@@ -164,7 +180,7 @@ def _tiles(
             columns = slice(first_column, min(first_column + size, len(keys)))
             shape = rows.stop - rows.start, columns.stop - columns.start
             scores, spare = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
-            torch.mm(anchors[rows], keys[columns].mT, out=scores)
+            scores.addmm_(anchors[rows], keys[columns].mT, beta=0, alpha=1 / temperature)
             for difference in excluded:
                 offset = first_row + difference - first_column
                 if -shape[0] < offset < shape[1]:
@@ -176,7 +192,7 @@ def _tile_size(anchors: Tensor, keys: Tensor) -> int:
     longest = max(len(anchors), len(keys))
     if anchors.device.type != "cpu":
         return min(4096, longest)
-    return min(256 if longest <= 1024 else 512, longest)  # two tiles of float32 lie in the second cache
+    return min(256 if longest <= 2048 else 512, longest)  # two tiles of float32 lie in the second cache
 
 
 def _absorb(scores: Tensor, spare: Tensor, largest: Tensor, sums: Tensor) -> None:
