@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.factor_in_the_way import factor_in_the_way
+from lightning_ssl_theory.report.feature_figures import plot_embedding, plot_filters, plot_firing_rates
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
 from lightning_ssl_theory.report.page import render_comparison, render_report
@@ -52,6 +53,9 @@ __all__ = [
     "missing_verdict",
     "paired_differences",
     "plot_atoms",
+    "plot_embedding",
+    "plot_filters",
+    "plot_firing_rates",
     "plot_label_curves",
     "plot_lucky_node",
     "plot_means",

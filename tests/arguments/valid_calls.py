@@ -262,6 +262,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "metrics.feature_effective_rank": lambda: {"features": draw(6, 3)},
     "metrics.feature_norms": lambda: {"features": draw(6, 4), "dictionary": orthonormal()},
     "metrics.latent_selectivity": lambda: {"features": draw(6, 2, 3), "latents": bits(6, 2)},
+    "metrics.linear_cka": lambda: {"first": draw(6, 3), "second": draw(6, 2, seed=1)},
     "metrics.lucky_nodes": lambda: {"alignment": draw(2, 3), "is_active": torch.ones(2, 3, dtype=torch.bool)},
     "metrics.rank_one": lambda: {
         "first": draw(6, 2, 3),
