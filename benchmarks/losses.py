@@ -208,8 +208,8 @@ def main() -> None:
     }
     sizes = {
         "small": {16: 50, 64: 50, 128: 40},
-        "infonce": {256: 30, 1024: 10, 4096: 3},
-        "squared": {256: 30, 1024: 10, 4096: 3},
+        "infonce": {256: 30, 1024: 8, 4096: 2},
+        "squared": {256: 30, 1024: 8, 4096: 2},
     }
     for name in chosen:
         print(name)
