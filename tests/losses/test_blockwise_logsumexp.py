@@ -28,9 +28,10 @@ FORMS = [
 every_form = pytest.mark.parametrize("options", FORMS)
 
 
-@pytest.fixture(autouse=True)
-def blocks_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 2**22], ids=["made twice", "kept"])
+def blocks_of_four(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Several blocks, the last ones smaller, in batches of a few rows."""
+    monkeypatch.setattr(blocks, "_KEPT", request.param)
     monkeypatch.setattr(blocks, "_SMALL", 0)
     monkeypatch.setattr(blocks, "_tile_size", lambda anchors, keys: 4)
 
@@ -94,6 +95,16 @@ def test_far_apart_rows_neither_overflow_nor_vanish() -> None:
     close(grad(value, z), grad(expected, z), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize("low", [-1e9, -5.0, 1e9])
+def test_one_exponential_or_two_of_squared_distances(monkeypatch: pytest.MonkeyPatch, low: float) -> None:
+    monkeypatch.setattr(blocks, "_LOWEST_SUM", low)  # always one, as it comes, always two
+    z = views()
+    value, expected = InfoNCELoss(distance="squared")(*z), whole(*z, distance="squared")
+    close(value, expected, rtol=1e-12, atol=1e-12)
+    for _ in range(2):  # what is kept serves a second backward pass
+        close(grad(value, z, retain_graph=True), grad(expected, z, retain_graph=True), rtol=1e-11, atol=1e-12)
+
+
 @every_form
 def test_one_view_without_gradient_and_one_tensor_as_both(options: dict) -> None:
     z1, z2 = views()
@@ -139,6 +150,7 @@ FORMS_OF_DERIVATIVES: dict[str, Callable] = {
 }
 
 
+@pytest.mark.parametrize("blocks_of_four", [0], indirect=True)
 @pytest.mark.parametrize("options", [FORMS[0], FORMS[2], FORMS[4]])
 @pytest.mark.parametrize("kind", FORMS_OF_DERIVATIVES)
 def test_transforms_of_functions(options: dict, kind: str) -> None:
@@ -166,6 +178,7 @@ def test_backward_inside_autocast_is_in_full_precision() -> None:
     close(found, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("blocks_of_four", [0], indirect=True)
 @pytest.mark.parametrize(
     "options",
     [pytest.param({}, id="cosine"), pytest.param({"distance": "squared"}, marks=pytest.mark.all_cases)],
@@ -187,6 +200,7 @@ def _large_step() -> Callable[[], object]:
     return lambda: grad(InfoNCELoss()(*z), z)
 
 
+@pytest.mark.parametrize("blocks_of_four", [0], indirect=True)
 @pytest.mark.skipif(not CAN_MEASURE, reason="needs the kernel's peak of memory")
 def test_memory_does_not_grow_with_the_square_of_the_batch() -> None:
     assert peak_bytes(_large_step) < 40 * 2**20
