@@ -46,7 +46,9 @@ from lightning_ssl_theory.losses import (
     SoftTripletLoss,
     SpectralContrastiveLoss,
     StopGradientInfoNCELoss,
+    SupervisedContrastiveLoss,
     VICRegLoss,
+    WMSELoss,
 )
 from lightning_ssl_theory.networks import MLP
 
@@ -154,6 +156,8 @@ LOSSES = {
     "CrossCorrelationLoss": CrossCorrelationLoss,
     "VICRegLoss": VICRegLoss,
     "SpectralContrastiveLoss": SpectralContrastiveLoss,
+    "WMSELoss": lambda: WMSELoss(eps=1e-3),
+    "SupervisedContrastiveLoss": SupervisedContrastiveLoss,
 }
 
 
@@ -202,9 +206,10 @@ def look(watch: Diagnostic) -> list[Sent]:
 def loss_and_gradient(build: Callable[[], nn.Module]) -> list[Sent]:
     """What a loss and its gradient send."""
     z1, z2 = torch.randn(2, BATCH, WIDTHS[-1])
-    leaf = z1.requires_grad_()
+    leaf, loss = z1.requires_grad_(), build()
+    labels = [torch.arange(BATCH) % NUM_CLASSES] if getattr(loss, "takes_labels", False) else []
     with counted() as sent:
-        build()(leaf, z2).backward()
+        loss(leaf, z2, *labels).backward()
     return sent
 
 

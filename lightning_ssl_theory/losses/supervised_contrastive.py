@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_positive, check_targets
+from lightning_ssl_theory.checks import InputError, check_positive, check_targets
 from lightning_ssl_theory.distributed import RowPlaces, all_gather_rows, all_sum_with_grad, row_places
 from lightning_ssl_theory.losses.batch_moments import two_views
 from lightning_ssl_theory.losses.negatives import negatives_logsumexp
@@ -20,7 +20,7 @@ class SupervisedContrastiveLoss(nn.Module):
         \log \frac{e^{z_i \cdot z_p / \tau}}{\sum_{a \ne i} e^{z_i \cdot z_a / \tau}}
 
     over the 2N outputs i of both views, divided by their lengths, where P(i) are the other outputs of i's class, its
-    own other view among them. A sample without a label, marked by a negative one, is a class of its own: its positive
+    own other view among them. A sample without a label, marked by -1, is a class of its own: its positive
     is its other view alone, and all others are its negatives. Without any labels the loss is therefore `InfoNCELoss`.
 
     Classes are those of the samples of all ranks: the value is equal on each, and the parameters' gradients, once
@@ -61,7 +61,7 @@ class SupervisedContrastiveLoss(nn.Module):
         Args:
             z1: First views of the n_r samples of this rank, shape (n_r, D).
             z2: Second views of the same samples, shape (n_r, D).
-            labels: Their classes, integers of shape (n_r,); negative for a sample without label.
+            labels: Their classes, integers of shape (n_r,); -1 for a sample without label.
 
         Returns:
             Scalar: mean over the anchors of all ranks.
@@ -119,7 +119,7 @@ def _mean_positive(z1: Tensor, z2: Tensor, labels: Tensor, places: RowPlaces) ->
 
 def _classes(labels: Tensor, places: RowPlaces) -> tuple[Tensor, Tensor, Tensor]:
     # Labels present on any rank, all unlabelled samples as one; index of each own sample's, and how many have it.
-    everyone = all_gather_rows(labels.long().clamp(min=-1), places)
+    everyone = all_gather_rows(labels.long(), places)
     classes, index, counts = everyone.unique(return_inverse=True, return_counts=True)
     return classes, index[places.first : places.first + len(labels)], counts
 
@@ -128,3 +128,8 @@ def _check_labels(labels: Tensor, num_rows: int) -> None:
     is_integer = isinstance(labels, Tensor) and not labels.is_complex() and not labels.is_floating_point()
     are_classes = is_integer and labels.dtype != torch.bool
     check_targets(labels.clamp(min=0) if are_classes else labels, num_rows, None, "labels")
+    if (labels < -1).any():
+        raise InputError(
+            f"Expected `labels` of at least -1, got {int(labels.min())}; number classes from 0, and mark samples "
+            "without label by -1."
+        )

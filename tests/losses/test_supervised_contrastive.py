@@ -13,7 +13,7 @@ from lightning_ssl_theory.losses import InfoNCELoss, SupervisedContrastiveLoss
 from losses.test_pairwise import INPUTS, SHARDS, linear, views
 
 close = torch.testing.assert_close
-LABELS = torch.tensor([4, -1, 0, 4, 0, 9, -3, 4])
+LABELS = torch.tensor([4, -1, 0, 4, 0, 9, -1, 4])
 
 
 def loop(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -104,6 +104,8 @@ def test_rejects_what_are_no_labels() -> None:
         loss(z, z, torch.ones(4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"Expected `labels` to be a tensor of class indices, got NoneType"):
         loss(z, z, None)
+    with pytest.raises(ValueError, match="Expected `labels` of at least -1, got -3; number classes from 0"):
+        loss(z, z, torch.tensor([0, -1, -3, 2]))
     with pytest.raises(ValueError, match="Expected at least 2 samples over all ranks, got 1"):
         loss(z[:1], z[:1], torch.arange(1))
     with pytest.raises(ValueError, match=r"Expected `temperature` > 0, got 0\.0"):
