@@ -41,6 +41,8 @@ from lightning_ssl_theory.callbacks import (
 from lightning_ssl_theory.losses import (
     CrossCorrelationLoss,
     InfoNCELoss,
+    NegativeCosineLoss,
+    QueuedInfoNCELoss,
     SimpleContrastiveLoss,
     SoftTripletLoss,
     SpectralContrastiveLoss,
@@ -144,6 +146,14 @@ def diagnostics() -> dict[str, Callable[[], Diagnostic]]:
     }
 
 
+class Queued(nn.Module):
+    """MoCo's loss, with a queue of as many keys as queries."""
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Its value."""
+        return QueuedInfoNCELoss()(queries, keys, keys)
+
+
 LOSSES = {
     "InfoNCELoss": InfoNCELoss,
     "SoftTripletLoss": SoftTripletLoss,
@@ -152,6 +162,8 @@ LOSSES = {
     "CrossCorrelationLoss": CrossCorrelationLoss,
     "VICRegLoss": VICRegLoss,
     "SpectralContrastiveLoss": SpectralContrastiveLoss,
+    "NegativeCosineLoss": NegativeCosineLoss,
+    "QueuedInfoNCELoss": Queued,
 }
 
 
