@@ -42,6 +42,8 @@ from lightning_ssl_theory.callbacks import (
 from lightning_ssl_theory.losses import (
     CrossCorrelationLoss,
     InfoNCELoss,
+    NegativeCosineLoss,
+    QueuedInfoNCELoss,
     SimpleContrastiveLoss,
     SoftTripletLoss,
     SpectralContrastiveLoss,
@@ -148,6 +150,14 @@ def diagnostics() -> dict[str, Callable[[], Diagnostic]]:
     }
 
 
+class Queued(nn.Module):
+    """MoCo's loss, with a queue of as many keys as queries."""
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Its value."""
+        return QueuedInfoNCELoss()(queries, keys, keys)
+
+
 LOSSES = {
     "InfoNCELoss": InfoNCELoss,
     "SoftTripletLoss": SoftTripletLoss,
@@ -158,6 +168,8 @@ LOSSES = {
     "SpectralContrastiveLoss": SpectralContrastiveLoss,
     "WMSELoss": lambda: WMSELoss(eps=1e-3),
     "SupervisedContrastiveLoss": SupervisedContrastiveLoss,
+    "NegativeCosineLoss": NegativeCosineLoss,
+    "QueuedInfoNCELoss": Queued,
 }
 
 

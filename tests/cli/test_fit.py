@@ -87,7 +87,8 @@ def test_example_configurations_parse(config, capsys):
     assert len(printed["trainer"]["callbacks"]) >= 4
 
 
-def test_example_of_a_folder_of_images_runs():
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*_folder.yaml")), ids=lambda path: path.stem)
+def test_examples_of_a_folder_of_images_run(config):
     for part, num_images in (("train", 12), ("test", 6)):
         for label in ("cat", "dog"):
             folder = Path("images", part, label)
@@ -95,8 +96,7 @@ def test_example_of_a_folder_of_images_runs():
             for i in range(num_images):
                 noise = os.urandom(3 * 32 * 32)
                 Image.frombytes("RGB", (32, 32), noise).save(folder / f"{i}.png")
-    config = str(CONFIGS / "simclr_cifar10_folder.yaml")
-    given = {"data_dir": "images", "batch_size": "6", "num_workers": "0"}
+    given = {"data_dir": "images", "batch_size": "8", "num_workers": "0"}
     data = [part for name, value in given.items() for part in (f"--data.{name}", value)]
-    main(["fit", "--config", config, *data, "--trainer.fast_dev_run", "2", *QUIET])
+    main(["fit", "--config", str(config), *data, "--trainer.fast_dev_run", "2", *QUIET])
     assert not Path("runs").exists()

@@ -206,6 +206,16 @@ def test_tian2020_losses(tmp_path, monkeypatch):
     assert holds["Thm 3: the operator gives the gradient of L_simp"]
 
 
+def test_tian2020_byol(tmp_path):
+    verdicts = verdicts_of("tian2020_byol", tmp_path, quick=True, num_seeds=1, max_steps=2)
+    assert len(verdicts) == 7
+    assert {verdict.word for verdict in verdicts.values()} == {"undecided (1 seed)"}
+    with (tmp_path / "tian2020_byol" / "byol.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["setting"] for row in rows][:3] == ["BYOL", "no EMA", "no BatchNorm"]
+    assert len({row["rank_projections_after"] for row in rows}) > 3
+
+
 def image_folder(root, size=16, **numbers):
     for split, per_class in numbers.items():
         for label in ("cat", "dog"):
