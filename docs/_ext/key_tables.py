@@ -7,7 +7,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from lightning_ssl_theory.report.keys import SECTIONS, keys_as_markdown
+from lightning_ssl_theory.report import key_table
+from lightning_ssl_theory.report.keys import SECTIONS, Section, keys_as_markdown
 
 
 class Keys(SphinxDirective):
@@ -17,14 +18,19 @@ class Keys(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The table, or a heading, a sentence and a table for each section."""
+        self.env.note_dependency(key_table.__file__)
         if self.arguments:
-            return _breaking_at_slashes(self.parse_text_to_nodes(keys_as_markdown(self.arguments[0])))
-        parts = (
-            f"## {one.title}\n\n{one.intro} Logged by {one.source}.\n\n{keys_as_markdown(one.name)}"
-            for one in SECTIONS
-        )
-        text = "\n\n".join(parts)
-        return _breaking_at_slashes(self.parse_text_to_nodes(text, allow_section_headings=True))
+            return self._table(self.arguments[0])
+        return [self._section(one) for one in SECTIONS]
+
+    def _section(self, section: Section) -> nodes.section:
+        found = nodes.section("", nodes.title("", section.title), ids=[nodes.make_id(section.title)])
+        found += nodes.paragraph("", f"{section.intro} Logged by {section.source}.")
+        found += self._table(section.name)
+        return found
+
+    def _table(self, section: str) -> list[nodes.Node]:
+        return _breaking_at_slashes(self.parse_text_to_nodes(keys_as_markdown(section)))
 
 
 def _breaking_at_slashes(found: list[nodes.Node]) -> list[nodes.Node]:
