@@ -1,7 +1,7 @@
 """CollapseMonitor: how many directions the representation still uses."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -28,7 +28,8 @@ class CollapseMonitor(Diagnostic):
     - `rankme`: of the uncentred features;
     - `min_std`, `mean_std`: over the dimensions, in units of the feature;
     - `dimension_alignment`: mean absolute correlation between dimensions; 1 is collapsed;
-    - `num_samples`: of the look; a rank is at most as large, and reads low where it is near.
+    - `num_features`: D, the layer's dimensions; `num_samples`: of the look. A rank is at most as large as either, and
+      reads low where it is near `num_samples`.
 
     A look at N samples of width D takes O(N D^2 + min(N, D)^3) time. It keeps the N D numbers themselves while they are
     fewer than D^2, so `num_samples` below D bounds its memory, and D^2 sums from then on, for each layer in float64.
@@ -41,6 +42,7 @@ class CollapseMonitor(Diagnostic):
     """
 
     section = "collapse"
+    best: ClassVar[Mapping[str, str]] = {"effective_rank": "min", "rankme": "min", "min_std": "min"}
 
     def __init__(
         self, layers: Sequence[str] = (OUTPUT,), *, output: Output = None, pool: Pool = None, **kwargs: Any
@@ -82,7 +84,7 @@ class CollapseMonitor(Diagnostic):
         for name, found in self._metrics.compute(pl_module.device).items():
             for key in ("effective_rank", "rankme", "min_std", "mean_std", "dimension_alignment"):
                 values[f"{name}/{key}"] = getattr(found, key)
-            values[f"{name}/num_samples"] = num_samples
+            values |= {f"{name}/num_features": float(len(found.std)), f"{name}/num_samples": num_samples}
         return values
 
     def close(self) -> None:

@@ -81,6 +81,9 @@ PAGES = {
         *DIGITS,
         (Panel(("probe/backbone/logistic_top1", "probe/backbone/logistic_top1_10_labels"), "accuracy"),),
     ),
+    "knn_probe": Page(
+        *DIGITS, (Panel(("probe/backbone/knn20_t0.07_top1", "probe/backbone/ridge_top1"), "accuracy"),)
+    ),
     "collapse": Page(
         *SPHERE,
         (
@@ -161,6 +164,9 @@ def digits(name: str) -> tuple[LightningModule, LightningDataModule, list[Callba
         callbacks.NeuronSelectivity(["backbone"], **every),
         callbacks.FeatureNormMonitor(["backbone"], **every),
         callbacks.LinearProbe(
+            "backbone", fit_loader=data.probe_dataloader(), score_loader=data.val_dataloader(), **every
+        ),
+        callbacks.KNNProbe(
             "backbone", fit_loader=data.probe_dataloader(), score_loader=data.val_dataloader(), **every
         ),
         callbacks.CollapseMonitor(**every),
@@ -255,7 +261,7 @@ def curve_label(key: str) -> str:
     level = parsed.layer.rpartition("level_")[2]
     if level.isdigit():
         return f"level {level}"
-    return parsed.quantity.title.replace("<k>", str(parsed.number)) if parsed.quantity else key
+    return parsed.filled(parsed.quantity.title) if parsed.quantity else key
 
 
 def main() -> None:

@@ -25,7 +25,10 @@ class Keys(SphinxDirective):
 
     def _section(self, section: Section) -> nodes.section:
         found = nodes.section("", nodes.title("", section.title), ids=[nodes.make_id(section.title)])
-        found += nodes.paragraph("", f"{section.intro} Logged by {section.source}.")
+        text = (
+            f"{section.intro} Logged by {section.source}. Good: {section.good[0].lower()}{section.good[1:]}"
+        )
+        found += nodes.paragraph("", text)
         found += self._table(section.name)
         return found
 

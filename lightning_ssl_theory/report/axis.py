@@ -6,7 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.ticker import LogLocator, MaxNLocator
+
 from lightning_ssl_theory.report.keys import Scale
+
+_ROUND = (1, 2, 5, 10)
 
 
 class Axis(NamedTuple):
@@ -28,6 +32,8 @@ class Axis(NamedTuple):
 
     def position(self, value: float) -> float:
         """Returns where a value lies: 0 at the axis' start, 1 at its end, held inside [0, 1]."""
+        if self.is_log and value <= 0:
+            return 0.0
         place = math.log10(value) if self.is_log else value
         return min(1.0, max(0.0, (place - self.low) / (self.high - self.low)))
 
@@ -49,7 +55,7 @@ def value_axis(values: Sequence[float], scale: Scale, *, num_ticks: int = 4) -> 
         ('0 %', '50 %', '100 %')
     """
     low, high = min(values), max(values)
-    if scale == "log" and low > 0 and high > 20 * low:
+    if scale == "log" and low > 1e-290 and high > 20 * low:
         return _log_axis(low, high)
     padding = 0.06 * (high - low)
     # a flat line is drawn in the middle of an axis that spans a tenth of its own size
@@ -74,7 +80,7 @@ def step_axis(steps: Sequence[float]) -> Axis:
     low, high = min(steps), max(steps)
     if high == low:
         return Axis(low - 0.5, high + 0.5, False, (low,), (f"{low:,.0f}",))
-    ticks, _ = _round_ticks(low, high, 4, smallest=1.0)
+    ticks = _inside(MaxNLocator(5, steps=_ROUND, integer=True).tick_values(low, high), low, high)
     return Axis(low, high, False, ticks, tuple(f"{tick:,.0f}" for tick in ticks))
 
 
@@ -107,53 +113,41 @@ def number_text(value: float, unit: str = "") -> str:
 
 
 def _linear_axis(low: float, high: float, num_ticks: int, *, is_share: bool) -> Axis:
-    ticks, size = _round_ticks(low, high, num_ticks)
+    ticks = _inside(MaxNLocator(num_ticks + 1, steps=_ROUND).tick_values(low, high), low, high)
     factor, ending = (100.0, " %") if is_share else (1.0, "")
-    labels = tuple(_tick_text(factor * tick, factor * size) + ending for tick in ticks)
-    return Axis(low, high, False, ticks, labels)
+    distance = factor * (ticks[1] - ticks[0]) if len(ticks) > 1 else factor * (high - low)
+    return Axis(
+        low, high, False, ticks, tuple(_tick_text(factor * tick, distance) + ending for tick in ticks)
+    )
 
 
 def _log_axis(low: float, high: float) -> Axis:
     start, end = math.log10(low), math.log10(high)
     padding = 0.06 * (end - start)
-    start, end = start - padding, end + padding
-    stride = max(1, math.ceil((end - start) / 4))
-    powers = [power for power in range(math.floor(start), math.floor(end) + 1) if power % stride == 0]
+    start, end = start - padding, min(end + padding, 307.0)
     # fewer than three powers of ten fit in: 2 and 5 times them help
-    factors = (1, 2, 5) if end - start < 2.2 else (1,)
-    ticks = [(factor, power) for power in powers for factor in factors]
-    ticks = [(f, p) for f, p in ticks if start <= math.log10(f) + p <= end]
-    return Axis(
-        start, end, True, tuple(f * 10.0**p for f, p in ticks), tuple(_power_text(f, p) for f, p in ticks)
-    )
+    locator = LogLocator(subs=(1, 2, 5) if end - start < 2.2 else (1,), numticks=6)
+    found = locator.tick_values(10.0**start, 10.0**end)
+    ticks = tuple(float(tick) for tick in found if start <= math.log10(tick) <= end)
+    return Axis(start, end, True, ticks, tuple(_power_text(tick) for tick in ticks))
 
 
-# Multiples of 1, 2 or 5 times a power of ten whose number is nearest to `num_ticks`, and their distance.
-def _round_ticks(
-    low: float, high: float, num_ticks: int, *, smallest: float = 0.0
-) -> tuple[tuple[float, ...], float]:
-    power = 10.0 ** math.floor(math.log10((high - low) / num_ticks))
-    sizes = [power * factor for factor in (1, 2, 5, 10) if power * factor >= smallest] or [smallest]
-    choices = [(_multiples(size, low, high), size) for size in sizes]
-    return min(choices, key=lambda choice: abs(len(choice[0]) - num_ticks))
-
-
-def _multiples(size: float, low: float, high: float) -> tuple[float, ...]:
+def _inside(ticks: Sequence[float], low: float, high: float) -> tuple[float, ...]:
     tolerance = 1e-9 * (high - low)
-    first, last = math.ceil((low - tolerance) / size), math.floor((high + tolerance) / size)
-    return tuple(size * k for k in range(first, last + 1))
+    return tuple(float(tick) for tick in ticks if low - tolerance <= tick <= high + tolerance)
 
 
-def _tick_text(value: float, size: float) -> str:
-    if value == 0:
+def _tick_text(value: float, distance: float) -> str:
+    if abs(value) < 1e-9 * distance:
         return "0"
-    if abs(value) >= 1e5 or size < 1e-4:
+    if abs(value) >= 1e5 or distance < 1e-4:
         return number_text(value)
-    digits = max(0, -math.floor(math.log10(size) + 1e-9))
+    digits = max(0, -math.floor(math.log10(distance) + 1e-9))
     return f"{value:,.{digits}f}"
 
 
-def _power_text(factor: int, power: int) -> str:
-    if -3 <= power <= 3:
-        return f"{factor * 10.0**power:,g}"
-    return f"{factor}e{power}"
+def _power_text(tick: float) -> str:
+    if 1e-3 <= tick < 1e4:
+        return f"{tick:,g}"
+    mantissa, exponent = f"{tick:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from itertools import pairwise
 from typing import NamedTuple
+
+from markupsafe import Markup
 
 from lightning_ssl_theory.report.axis import Axis, number_text, step_axis, value_axis
 from lightning_ssl_theory.report.keys import Scale
+from lightning_ssl_theory.report.templates import rendered
+from lightning_ssl_theory.report.thinning import Thinned, thinned
 
 WIDTH, HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 25, 30
-_MAX_POINTS = 240
 NUM_COLOURS = 8
 
 
@@ -34,51 +35,76 @@ class Line(NamedTuple):
     spread: Sequence[float] = ()
 
 
+class Chart(NamedTuple):
+    """A drawn chart.
+
+    Attributes:
+        html: Its legend and one <svg>.
+        num_each: Most values that one drawn point is the mean of.
+    """
+
+    html: Markup
+    num_each: int
+
+
 def line_chart(
     lines: Sequence[Line],
     *,
     unit: str,
     scale: Scale = "linear",
+    title: str = "",
     x_label: str = "step",
     ramp: bool = False,
     show_last: bool = True,
-) -> str:
-    """A chart of several lines with its legend.
+) -> Chart:
+    """A chart of several lines with its legend, whose entries switch lines off and on.
 
     Args:
         lines: At least one line with at least one point.
         unit: Text above the vertical axis; "%" for shares in [0, 1].
         scale: See `value_axis`.
+        title: What the chart shows, for readers who do not see it.
         x_label: Text at the end of the horizontal axis.
-        show_last: Whether the legend shows every line's last value.
         ramp: Colours from dark to light in the order of the lines, for lines that are ranks of one thing.
+        show_last: Whether the legend shows every line's last value.
 
     Returns:
-        HTML: a legend, then one <svg>.
+        The chart.
     """
-    x_axis = step_axis([step for line in lines for step in line.steps])
+    x_axis = step_axis([step for line in lines for step in (line.steps[0], line.steps[-1])])
     y_axis = value_axis([value for line in lines for value in line.values], scale)
-    body = [_grid(x_axis, y_axis, unit, x_label)]
-    for line in lines:
-        style = _ramp_style(line.colour, len(lines)) if ramp else _style(line.colour)
-        body.append(_drawn(_thinned(line), x_axis, y_axis, style))
-    names = ", ".join(line.label for line in lines if line.label)
-    data = {
-        "x": f"{x_axis.low!r} {x_axis.high!r}",
-        "y": f"{y_axis.low!r} {y_axis.high!r} {int(y_axis.is_log)}",
-        "frame": f"{_LEFT} {WIDTH - _RIGHT} {_TOP} {HEIGHT - _BOTTOM}",
-        "unit": escape(unit),
-        "name": escape(x_label),
-    }
-    attributes = " ".join(f'data-{name}="{text}"' for name, text in data.items())
-    return (
-        _legend(lines, unit, ramp=ramp, show_last=show_last)
-        + f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(names)} over {escape(x_label)}" {attributes}>{"".join(body)}</svg>'
+    short = [thinned(line.steps, line.values, line.spread) for line in lines]
+    styles = [_ramp_style(line.colour, len(lines)) if ramp else _style(line.colour) for line in lines]
+    lasts = [number_text(line.values[-1], unit) if show_last else "" for line in lines]
+    shown = range(len(lines))
+    if ramp and len(lines) > 3:
+        shown = [0, len(lines) - 1]
+    html = rendered(
+        "chart.html",
+        width=WIDTH,
+        height=HEIGHT,
+        left=_LEFT,
+        right=WIDTH - _RIGHT,
+        top=_TOP,
+        bottom=HEIGHT - _BOTTOM,
+        title=_description(title, lines, x_label),
+        x_axis=x_axis,
+        y_axis=y_axis,
+        y_ticks=[(_y(tick, y_axis), text) for tick, text in zip(y_axis.ticks, y_axis.labels, strict=True)],
+        x_ticks=[(_x(tick, x_axis), text) for tick, text in zip(x_axis.ticks, x_axis.labels, strict=True)],
+        unit=unit,
+        x_label=x_label,
+        lines=[
+            _drawn(line.label, points, x_axis, y_axis, style)
+            for line, points, style in zip(lines, short, styles, strict=True)
+        ],
+        legend=[(i, lines[i].label, styles[i], lasts[i]) for i in shown if lines[i].label],
+        can_toggle=len(shown) == len(lines) > 1,
     )
+    return Chart(html, max(points.num_each for points in short))
 
 
-def sparkline(values: Sequence[float]) -> str:
+def sparkline(values: Sequence[float]) -> Markup:
     """A small line without axes.
 
     Args:
@@ -88,68 +114,39 @@ def sparkline(values: Sequence[float]) -> str:
         One <svg>.
     """
     low, high = min(values), max(values)
-    height = (high - low) or 1.0
-    kept = [values[i] for i in _kept(len(values), 60)]
-    points = " ".join(
-        f"{2 + 96 * i / (len(kept) - 1):.1f},{22 - 18 * ((value - low) / height if high > low else 0.5):.1f}"
-        for i, value in enumerate(kept)
+    kept = thinned(range(len(values)), values, at_most=60).values
+    heights = [(value - low) / (high - low) if high > low else 0.5 for value in kept]
+    points = [(2 + 96 * i / (len(kept) - 1), 22 - 18 * height) for i, height in enumerate(heights)]
+    return rendered(
+        "sparkline.html",
+        points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points),
+        left=f"{points[-1][0]:.1f}%",
+        top=f"{points[-1][1] / 26:.0%}",
     )
-    x, y = points.rsplit(" ", 1)[1].split(",")
+
+
+def _description(title: str, lines: Sequence[Line], x_label: str) -> str:
+    named = [line for line in lines if line.label]
+    names = ", ".join(line.label for line in named[:NUM_COLOURS])
+    more = f" and {len(named) - NUM_COLOURS} more" if len(named) > NUM_COLOURS else ""
     return (
-        '<svg class="spark" viewBox="0 0 100 26" aria-hidden="true" preserveAspectRatio="none">'
-        f'<polyline points="{points}"/></svg>'
-        f'<i class="spark-end" style="left:{x}%;top:{float(y) / 26:.0%}"></i>'
+        f"{title or 'Chart'} over {x_label}: {names}{more}" if names else f"{title or 'Chart'} over {x_label}"
     )
 
 
-def _grid(x_axis: Axis, y_axis: Axis, unit: str, x_label: str) -> str:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    parts = []
-    for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True):
-        y = _y(tick, y_axis)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{y + 3.8:.2f}" text-anchor="end">{label}</text>')
-    for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
-        x = _x(tick, x_axis)
-        parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{label}</text>')
-    parts.append(f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    shown = "" if unit == "%" else escape(unit) + (", log scale" if y_axis.is_log else "")
-    parts.append(f'<text class="unit" x="2" y="11">{shown}</text>')
-    parts.append(
-        f'<text class="unit" x="{right}" y="{HEIGHT - 1}" text-anchor="end">{escape(x_label)}</text>'
-    )
-    return "".join(parts)
-
-
-def _drawn(line: Line, x_axis: Axis, y_axis: Axis, style: str) -> str:
-    points = [(_x(s, x_axis), _y(v, y_axis)) for s, v in zip(line.steps, line.values, strict=True)]
-    parts = [f'<g class="line" style="{style}" data-label="{escape(line.label)}">']
-    if line.spread:
-        upper = [
-            (x, _y(v + d, y_axis)) for (x, _), v, d in zip(points, line.values, line.spread, strict=True)
-        ]
-        floor = min(line.values) if y_axis.is_log else None
-        lower = [
-            (x, _y(max(v - d, floor) if floor else v - d, y_axis))
-            for (x, _), v, d in zip(points, line.values, line.spread, strict=True)
-        ]
-        parts.append(f'<polygon points="{_text([*upper, *reversed(lower)])}"/>')
-    parts.append(f'<polyline points="{_text(points)}"/>')
-    x, y = points[-1]
-    parts.append(f'<circle cx="{x}" cy="{y}" r="2.8"/></g>')
-    return "".join(parts)
-
-
-def _legend(lines: Sequence[Line], unit: str, *, ramp: bool, show_last: bool) -> str:
-    shown = [line for line in lines if line.label]
-    if ramp and len(shown) > 3:
-        shown = [shown[0], shown[-1]]
-    items = []
-    for line in shown:
-        style = _ramp_style(line.colour, len(lines)) if ramp else _style(line.colour)
-        value = f" <b>{number_text(line.values[-1], unit)}</b>" if show_last else ""
-        items.append(f'<li><i style="{style}"></i>{escape(line.label)}{value}</li>')
-    return f'<ul class="legend">{"".join(items)}</ul>'
+def _drawn(label: str, points: Thinned, x_axis: Axis, y_axis: Axis, style: str) -> dict[str, object]:
+    xs = [_x(step, x_axis) for step in points.steps]
+    line = [(x, _y(value, y_axis)) for x, value in zip(xs, points.values, strict=True)]
+    upper = [(x, _y(value, y_axis)) for x, value in zip(xs, points.upper, strict=False)]
+    lower = [(x, _y(value, y_axis)) for x, value in zip(xs, points.lower, strict=False)]
+    return {
+        "label": label,
+        "style": style,
+        "band": _text([*upper, *reversed(lower)]),
+        "points": _text(line),
+        "end": line[-1],
+        "is_envelope": points.num_each > 1,
+    }
 
 
 def _style(colour: int) -> str:
@@ -160,26 +157,6 @@ def _style(colour: int) -> str:
 def _ramp_style(rank: int, count: int) -> str:
     share = 100 - round(68 * rank / max(1, count - 1))
     return f"--c:color-mix(in oklab,var(--c0) {share}%,var(--card))"
-
-
-# At most `_MAX_POINTS` points: of every stretch its mean, so that noise does not hide the course.
-def _thinned(line: Line) -> Line:
-    count = len(line.values)
-    if count <= _MAX_POINTS:
-        return line
-    edges = [round(i * count / _MAX_POINTS) for i in range(_MAX_POINTS + 1)]
-    spans = [slice(a, b) for a, b in pairwise(edges)]
-
-    def means(numbers: Sequence[float]) -> tuple[float, ...]:
-        return tuple(sum(numbers[span]) / len(numbers[span]) for span in spans) if numbers else ()
-
-    return line._replace(steps=means(line.steps), values=means(line.values), spread=means(line.spread))
-
-
-def _kept(count: int, at_most: int) -> list[int]:
-    if count <= at_most:
-        return list(range(count))
-    return [round(i * (count - 1) / (at_most - 1)) for i in range(at_most)]
 
 
 def _x(step: float, axis: Axis) -> float:

@@ -62,25 +62,23 @@ in their views. Perfect concentration alone would let the bound hold.'
     return f"The bound says nothing. Most in the way is {factor}: {_MEANING[factor]}. {ending}"
 
 
-def generalization_sentences(run: Run) -> str:
+def sentences_by_layer(run: Run) -> dict[str, tuple[bool, str]]:
     """The sentence of every layer whose bound a run logged, as it was in the last look.
 
     Args:
         run: One run.
 
     Returns:
-        The sentences, after the names of their layers where there are several; "" without any.
+        For each layer whether its bound holds, and the sentence.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[bool, str]] = {}
     for series in run.quantity(SECTION, "vacuous"):
         stem = series.column.removesuffix("vacuous")
         columns = {name: run.series.get(f"{stem}{name}") for name in _NEEDED}
         values = {name: column.last for name, column in columns.items() if column is not None}
         if len(values) == len(_NEEDED):
-            found[series.key.layer] = factor_in_the_way(values)
-    if len(found) < 2:
-        return "".join(found.values())
-    return " ".join(f"{layer}: {text}" for layer, text in found.items())
+            found[series.key.layer] = (not values["vacuous"], factor_in_the_way(values))
+    return found
 
 
 def _margin(values: Mapping[str, float], **changed: float) -> float:

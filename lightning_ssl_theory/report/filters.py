@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_ssl_theory.tracing.filter_images import filter_images
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -72,6 +70,8 @@ def first_layer_eigenvectors(folder: Path) -> Filters:
 
 
 def _eigenvectors(checkpoint: _Checkpoint) -> Filters:
+    from lightning_ssl_theory.tracing.filter_images import filter_images
+
     for state in checkpoint.state.get("callbacks", {}).values():
         for layer, vectors in (state.get("eigenvectors", {}) if isinstance(state, dict) else {}).items():
             rows = [filter_images(vector.float()) for vector in vectors]
@@ -120,6 +120,8 @@ def _newest_checkpoint(folder: Path) -> _Checkpoint | str:
 
 
 def _pictures(name: str, weight: Tensor, checkpoint: str) -> Filters:
+    from lightning_ssl_theory.tracing.filter_images import filter_images
+
     shape = "×".join(str(size) for size in weight.shape)
     pixels = filter_images(weight)
     if pixels is None:

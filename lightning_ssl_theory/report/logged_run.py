@@ -1,19 +1,20 @@
-"""A logged run, read back from its folder: metrics.csv, the settings, run.json and the runs it contains."""
+"""A logged run, read back from its folder: its rows, the settings, run.json and the runs it contains."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_ssl_theory.report.keys import Key, parse_key
+from lightning_ssl_theory.report.logged_rows import METRICS_FILE, STEP_COLUMNS, find_rows, read_rows
 
-METRICS_FILE = "metrics.csv"
 SETTINGS_FILES = ("config.yaml", "hparams.yaml")
 RUN_FILE = "run.json"
+ERRORS = {"_error95": 1.0, "_stderr": 2.0}  # the second is what 0.1 logged, half as wide
+_NO_VALUES = {"epoch", "_step", "_runtime", "_timestamp", *STEP_COLUMNS}
 _TOO_LARGE = 1e300
 
 
@@ -30,14 +31,14 @@ class Series:
         key: The same, taken apart.
         steps: Optimizer steps, increasing.
         values: Finite values, as many as `steps`.
-        num_skipped: Values that were NaN, beyond 1e300 or no number and are left out.
+        skipped: Steps of values that were NaN, beyond 1e300 or no number and are left out, increasing.
     """
 
     column: str
     key: Key
     steps: tuple[float, ...]
     values: tuple[float, ...]
-    num_skipped: int
+    skipped: tuple[float, ...] = ()
 
     @property
     def first(self) -> float:
@@ -49,6 +50,11 @@ class Series:
         """The latest value."""
         return self.values[-1]
 
+    @property
+    def last_step(self) -> float:
+        """The last step at which it was logged, finite or not."""
+        return max(self.steps[-1:] + self.skipped[-1:])
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,6 +62,7 @@ class Run:
 
     Attributes:
         folder: The run folder.
+        label: What tells it from others; the folder's own name unless two have the same.
         series: Keys in the order of metrics.csv's columns; those without a finite value are in `empty`.
         empty: Keys that were logged without one finite value.
         settings: Name and text of config.yaml and hparams.yaml, as far as they are there.
@@ -64,6 +71,7 @@ class Run:
     """
 
     folder: Path
+    label: str = ""
     series: dict[str, Series] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
@@ -72,8 +80,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
-        return self.folder.resolve().name
+        """The label, else the folder's own name."""
+        return self.label or self.folder.resolve().name
 
     def section(self, name: str) -> list[Series]:
         """Returns the series of one section, in the order of metrics.csv."""
@@ -83,18 +91,31 @@ class Run:
         """Returns one quantity at every layer it was logged for."""
         return [series for series in self.section(section) if series.key.name == name]
 
+    @property
+    def last_step(self) -> float | None:
+        """The last step at which anything was logged, finite or not; None without any."""
+        return max((one.last_step for one in self.series.values()), default=None)
+
+    def half_widths(self, series: Series) -> Sequence[float]:
+        """Returns half the width of a series' 95 % interval at each of its steps, nothing where it was not logged."""
+        for error, factor in ERRORS.items():
+            found = self.series.get(series.column + error)
+            if found and found.steps == series.steps:
+                return [factor * value for value in found.values]
+        return ()
+
 
 def read_run(folder: Path | str) -> Run:
     """The run in a folder, with the runs in its sub-folders.
 
     Args:
-        folder: A folder with a metrics.csv, or one whose sub-folders have one.
+        folder: A folder with a metrics.csv, one whose sub-folders have one, or one of an offline wandb run.
 
     Returns:
         The run, its sub-runs in the order they were started.
 
     Raises:
-        RunFolderError: The folder is missing, or neither it nor a sub-folder holds a metrics.csv with values.
+        RunFolderError: The folder is missing, or nothing in it holds values of a run.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -106,52 +127,49 @@ def read_run(folder: Path | str) -> Run:
     parts = tuple(sorted((_read_one(path) for path in inside), key=_started))
     run = _read_one(folder, parts)
     if not run.series and not any(part.series for part in parts):
-        found = "one without values" if (folder / METRICS_FILE).is_file() else "none"
+        found = "one without values" if find_rows(folder) else "none"
         raise RunFolderError(
             f"Expected `{folder}` or its sub-folders to hold a {METRICS_FILE}, found {found}; "
-            "train with Lightning's CSVLogger writing there."
+            "train with Lightning's CSVLogger writing there, or an offline WandbLogger."
         )
     return run
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv that are whole.
-
-    A last line without its end, and lines with more or fewer cells than the header, were cut while they were
-    written: they may end in the middle of a number, and are left out.
+def read_runs(folders: Sequence[Path | str]) -> tuple[Run, ...]:
+    """Several runs, to be shown side by side.
 
     Args:
-        path: The file; one that cannot be read has no rows.
+        folders: Run folders; of one that holds runs in sub-folders these are taken.
 
     Returns:
-        For each row the columns it has a value for.
+        The runs, with labels that tell them apart.
+
+    Raises:
+        RunFolderError: As `read_run`; and where a run is named twice.
     """
-    try:
-        whole, _, _ = path.read_bytes().rpartition(b"\n")  # the end of a line may be cut in two
-    except OSError:
-        return []
-    lines = _lines(whole.decode(errors="replace"))
-    header = next(lines, [])
-    return [
-        {column: cell for column, cell in zip(header, line, strict=True) if cell}
-        for line in lines
-        if len(line) == len(header)
-    ]
+    runs = [read_run(folder) for folder in folders]
+    shown = [one for run in runs for one in ((run,) if run.series else run.parts) if one.series]
+    paths = [one.folder.resolve() for one in shown]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise RunFolderError(f"Expected different runs, found `{twice}` twice; name each run folder once.")
+    return tuple(
+        replace(one, label=label, parts=()) for one, label in zip(shown, _labels(paths), strict=True)
+    )
 
 
-def _lines(text: str) -> Iterator[list[str]]:
-    reader = csv.reader(text.splitlines())
-    while True:
-        try:
-            yield next(reader)
-        except csv.Error:  # a field beyond the limit, in a file that something else wrote
-            continue
-        except StopIteration:
-            return
+# The shortest ends of the paths that are all different.
+def _labels(paths: Sequence[Path]) -> list[str]:
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        labels = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise AssertionError("different paths have different parts")
 
 
 def _read_one(folder: Path, parts: tuple[Run, ...] = ()) -> Run:
-    series, empty = _read_metrics(folder / METRICS_FILE)
+    rows = folder / METRICS_FILE if parts else find_rows(folder)  # wandb's file may hold those of the parts
+    series, empty = _read_metrics(read_rows(rows)) if rows else ({}, ())
     settings = {name: _read_text(folder / name) for name in SETTINGS_FILES}
     return Run(
         folder=folder,
@@ -184,39 +202,38 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _read_metrics(path: Path) -> tuple[dict[str, Series], tuple[str, ...]]:
-    cells: dict[str, dict[float, float]] = {}
-    skipped: dict[str, int] = {}
-    for row_number, row in enumerate(read_rows(path)):
-        step = _number(row.get("step"))
+def _read_metrics(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Series], tuple[str, ...]]:
+    cells: dict[str, dict[float, float | None]] = {}
+    step_column = next((name for name in STEP_COLUMNS if any(name in row for row in rows)), None)
+    for row_number, row in enumerate(rows):
+        step = _number(row.get(step_column)) if step_column else None
         position = float(row_number) if step is None else step
         for column, cell in row.items():
-            if column in {"step", "epoch"}:
-                continue
-            value = _number(cell)
-            points = cells.setdefault(column, {})
-            if value is None:
-                skipped[column] = skipped.get(column, 0) + 1
-            else:
-                points[position] = value
-    series = {
-        column: Series(
-            column,
-            parse_key(column),
-            tuple(sorted(points)),
-            tuple(points[step] for step in sorted(points)),
-            skipped.get(column, 0),
-        )
-        for column, points in cells.items()
-        if points
-    }
-    return series, tuple(column for column, points in cells.items() if not points)
+            if column not in _NO_VALUES:
+                cells.setdefault(column, {})[position] = _number(
+                    cell
+                )  # of a step that comes again the later value
+    series, empty = {}, []
+    for column, points in cells.items():
+        steps = sorted(points)
+        values = [points[step] for step in steps]
+        if None in values:
+            skipped = tuple(step for step, value in zip(steps, values, strict=True) if value is None)
+            steps = [step for step in steps if points[step] is not None]
+        else:
+            skipped = ()
+        finite = tuple(value for value in values if value is not None)
+        if finite:
+            series[column] = Series(column, parse_key(column), tuple(steps), finite, skipped)
+        else:
+            empty.append(column)
+    return series, tuple(empty)
 
 
 # A finite number whose differences do not overflow, else None.
 def _number(cell: object) -> float | None:
     try:
-        value = float(str(cell))
+        value = float(cell if isinstance(cell, str) else str(cell))
     except ValueError:
         return None
     return value if abs(value) < _TOO_LARGE else None

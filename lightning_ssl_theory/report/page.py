@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from html import escape
-from typing import NamedTuple
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from lightning_ssl_theory.report.chart import sparkline
-from lightning_ssl_theory.report.factor_in_the_way import SECTION, generalization_sentences
 from lightning_ssl_theory.report.figures import (
-    comparison_figure,
+    Figure,
     eigenvector_figure,
     filter_figure,
+    is_band,
     overhead_figure,
+    overlay_figure,
     section_figures,
 )
 from lightning_ssl_theory.report.filters import first_layer_eigenvectors, first_layer_filters
+from lightning_ssl_theory.report.findings import Finding, findings
 from lightning_ssl_theory.report.highlights import TITLES, highlights
-from lightning_ssl_theory.report.keys import SECTIONS
+from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, Key, Section
 from lightning_ssl_theory.report.logged_run import Run
-from lightning_ssl_theory.report.style import SCRIPT, STYLE
+from lightning_ssl_theory.report.templates import asset, rendered
 
 _COMPARED = (
     ("collapse", "effective_rank"),
@@ -27,6 +32,28 @@ _COMPARED = (
     ("probe", "logistic_top1_10_labels"),
 )
 _MAX_CARDS = 10
+MAX_SENTENCES = 6
+_EACH = 2
+
+
+class Panel(NamedTuple):
+    """One section of the page.
+
+    Attributes:
+        target: Its anchor.
+        title: Its heading.
+        figures: Figures with their anchors.
+        about: What it is and what good looks like; None for sections that no callback writes.
+        said: What the rules say of it in this run.
+        intro: A line where `about` is None.
+    """
+
+    target: str
+    title: str
+    figures: Sequence[tuple[str, Figure]]
+    about: Section | None = None
+    said: Sequence[Finding] = ()
+    intro: str = ""
 
 
 def render_report(run: Run) -> str:
@@ -39,65 +66,183 @@ def render_report(run: Run) -> str:
         A complete HTML document.
     """
     parts = [part for part in run.parts if part.series]
-    contents, body = [], []
-    if parts:
-        contents.append(("comparison", "Comparison"))
-        body.append(_comparison(parts))
-    if run.series:
-        sections = _sections(run, prefix="")
-        contents += [(section.target, section.title) for section in sections]
-        body += [_cards(run), *(section.html for section in sections)]
-    for part in parts:
-        contents.append((part.name, part.name))
-        name = escape(part.name)
-        heading = f'<div class="run" id="{name}"><p class="eyebrow">Run</p><h2>{name}</h2>'
-        sections = _sections(part, prefix=f"{part.name}-")
-        body += [heading, _facts(part), _cards(part), *(section.html for section in sections), "</div>"]
-    if not run.series and run.settings:
-        body.append(_settings(run, prefix="").html)
-    body.append(
-        "<footer>Written by lightning-ssl-theory from metrics.csv; all of it is in this one file.</footer>"
-    )
-    header = _header(run, contents)
-    title = escape(run.name)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title} · run report</title><style>{STYLE}</style></head>"
-        f"<body><main>{header}{''.join(body)}</main><script>{SCRIPT}</script></body></html>\n"
+    shown = ([_shown(run, "")] if run.series else []) + [
+        _shown(part, f"run{number}-") for number, part in enumerate(parts, start=1)
+    ]
+    comparison = _comparison(parts, _shared(parts, _COMPARED)) if parts else None
+    return str(
+        rendered(
+            "report.html",
+            title=run.name,
+            facts=_facts(run),
+            comparison=comparison,
+            worst=_worst(shown),
+            runs=shown,
+            is_single=bool(run.series),
+            settings={} if run.series else run.settings,
+            style=asset("style.css"),
+            script=asset("script.js"),
+        )
     )
 
 
-def _header(run: Run, contents: list[tuple[str, str]]) -> str:
-    links = "".join(f'<a href="#{escape(target)}">{escape(text)}</a>' for target, text in contents)
-    return (
-        f'<header><p class="eyebrow">Run report</p><h1>{escape(run.name)}</h1>{_facts(run)}'
-        f"<nav>{links}</nav></header>"
+def render_comparison(runs: Sequence[Run]) -> str:
+    """Several runs side by side: what each says, and every key that two of them logged in one chart.
+
+    Args:
+        runs: What `read_runs` returns.
+
+    Returns:
+        A complete HTML document.
+    """
+    known = [section.name for section in SECTIONS if section.name != "overhead"]
+    sections = [_overlaid(runs, name) for name in known]
+    return str(
+        rendered(
+            "comparison.html",
+            title=" · ".join(run.name for run in runs),
+            comparison=_comparison(runs, ()),
+            runs=[
+                {"name": run.name, "colour": number % 8, "facts": _facts(run), "said": findings(run)[:3]}
+                for number, run in enumerate(runs)
+            ],
+            panels=[panel for panel in sections if panel.figures],
+            style=asset("style.css"),
+            script=asset("script.js"),
+        )
     )
 
 
-def _facts(run: Run) -> str:
+# Of every run the worst, and the worst of them first.
+def _worst(shown: Sequence[Mapping[str, Any]]) -> list[tuple[str, Finding, str | None]]:
+    found = [(run["name"], *said) for run in shown for said in run["said"][:_EACH]]
+    return sorted(found, key=lambda item: -item[1].severity)[:MAX_SENTENCES]
+
+
+def _shown(run: Run, prefix: str) -> dict[str, Any]:
+    said = findings(run)
+    panels = _panels(run, prefix, said)
+    anchors = {
+        (panel.target.removeprefix(prefix), figure.name): anchor
+        for panel in panels
+        for anchor, figure in panel.figures
+    }
+    targets = {panel.target.removeprefix(prefix): panel.target for panel in panels}
+    missing = _missing(run)
+    if missing:
+        targets["missing"] = f"{prefix}missing"
+    links = [_link(finding, anchors, targets) for finding in said]
+    return {
+        "name": run.name,
+        "target": prefix.rstrip("-"),
+        "prefix": prefix,
+        "facts": _facts(run),
+        "said": list(zip(said, links, strict=True)),
+        "num_sentences": MAX_SENTENCES,
+        "cards": _cards(run),
+        "panels": panels,
+        "missing": missing,
+        "settings": run.settings
+        | ({"network": str(run.facts["network"])} if run.facts.get("network") else {}),
+    }
+
+
+# The curve, else its section; nothing where neither is on the page.
+def _link(finding: Finding, anchors: Mapping[tuple[str, str], str], targets: Mapping[str, str]) -> str | None:
+    return anchors.get((finding.section, finding.name)) or targets.get(finding.section)
+
+
+def _panels(run: Run, prefix: str, said: Sequence[Finding]) -> list[Panel]:
+    panels = []
+    for section in SECTIONS:
+        if section.name == "overhead":
+            figures = [figure for figure in (overhead_figure(run),) if figure]
+        else:
+            figures = section_figures(run, section.name)
+        if figures:
+            target = f"{prefix}{section.name}"
+            own = [finding for finding in said if finding.section == section.name]
+            panels.append(Panel(target, section.title, _anchored(target, figures), section, own))
+    known = {section.name for section in SECTIONS}
+    others = sorted({series.key.section for series in run.series.values()} - known)
+    figures = [figure for name in others for figure in section_figures(run, name)]
+    if figures:
+        target = f"{prefix}other"
+        intro = "Logged by something else."
+        panels.append(Panel(target, "Other logged keys", _anchored(target, figures), intro=intro))
+    filters = first_layer_filters(run.folder)
+    if filters.images:
+        figures = [filter_figure(filters)]
+        eigenvectors = first_layer_eigenvectors(run.folder)
+        figures += [eigenvector_figure(eigenvectors)] if eigenvectors.images else []
+        target = f"{prefix}filters"
+        intro = "What the first layer looks for."
+        panels.append(Panel(target, "First layer", _anchored(target, figures), intro=intro))
+    return panels
+
+
+def _overlaid(runs: Sequence[Run], section: str) -> Panel:
+    found = {series.column: series.key for run in runs for series in run.section(section)}
+    shown = [column for column, key in found.items() if "eigenvalue" not in key.name or key.number == 1]
+    columns = sorted(shown, key=lambda column: _rank(found[column]))
+    about = next(one for one in SECTIONS if one.name == section)
+    return Panel(section, about.title, _anchored(section, _overlays(runs, columns)), about)
+
+
+def _shared(parts: Sequence[Run], compared: Iterable[tuple[str, str]]) -> list[tuple[str, Figure]]:
+    columns = dict.fromkeys(
+        series.column
+        for section, name in compared
+        for part in parts
+        for series in part.quantity(section, name)
+    )
+    return _anchored("comparison", _overlays(parts, columns))
+
+
+# In the order of the key table; of a spectrum the largest eigenvalue.
+def _rank(key: Key) -> tuple[int, str]:
+    return (QUANTITIES.index(key.quantity) if key.quantity else len(QUANTITIES), key.layer)
+
+
+# One chart for every key that at least two runs logged.
+def _overlays(runs: Sequence[Run], columns: Iterable[str]) -> list[Figure]:
+    colours = {run.name: number for number, run in enumerate(runs)}
+    figures = []
+    for column in columns:
+        found = {run.name: (run, run.series[column]) for run in runs if column in run.series}
+        if len(found) > 1 and not any(is_band(run, series) for run, series in found.values()):
+            figures.append(overlay_figure(found, colours))
+    return figures
+
+
+# Anchors hold letters, digits, dots and dashes, whatever a key is called.
+def _anchored(target: str, figures: Iterable[Figure]) -> list[tuple[str, Figure]]:
+    anchored: dict[str, Figure] = {}
+    for figure in figures:
+        stem = anchor = f"{target}-{re.sub(r'[^A-Za-z0-9_.]+', '-', figure.name)}"
+        number = 1
+        while anchor in anchored:
+            number += 1
+            anchor = f"{stem}-{number}"
+        anchored[anchor] = figure
+    return list(anchored.items())
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
     items = []
     if status := run.facts.get("status"):
-        items.append(escape(str(status)))
+        items.append(("", str(status)))
     if started := run.facts.get("started"):
-        items.append(f"started <b>{escape(str(started))}</b>")
+        items.append(("started", str(started)))
     if isinstance(seconds := run.facts.get("seconds"), int | float):
-        items.append(f"took <b>{_duration(seconds)}</b>")
-    steps = [series.steps[-1] for series in run.series.values()]
-    if steps:
-        items.append(f"last step <b>{max(steps):,.0f}</b>")
-    items += [f"{escape(name)} <b>{escape(str(text))}</b>" for name, text in _named_facts(run)]
-    return f'<p class="facts">{"".join(f"<span>{item}</span>" for item in items)}</p>' if items else ""
-
-
-def _named_facts(run: Run) -> list[tuple[str, str]]:
-    found = {
-        name: run.facts.get(name) for name in ("parameters", "device", "processes", "torch", "lightning")
-    }
-    if found["processes"] == 1:
-        del found["processes"]
-    return [(name, f"{v:,}" if isinstance(v, int) else str(v)) for name, v in found.items() if v]
+        items.append(("took", _duration(seconds)))
+    if run.last_step is not None:
+        items.append(("last step", f"{run.last_step:,.0f}"))
+    for name in ("parameters", "device", "processes", "torch", "lightning"):
+        value = run.facts.get(name)
+        if value and not (name == "processes" and value == 1):
+            items.append((name, f"{value:,}" if isinstance(value, int) else str(value)))
+    return items
 
 
 def _duration(seconds: float) -> str:
@@ -107,119 +252,49 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-class _Part(NamedTuple):
-    target: str
-    title: str
-    html: str
+def _cards(run: Run) -> list[dict[str, object]]:
+    return [
+        {
+            "title": item.title,
+            "value": item.last,
+            "from": item.first if len(item.values) > 1 else None,
+            "where": item.where,
+            "trend": sparkline(item.values) if len(item.values) > 1 else Markup(),
+        }
+        for item in highlights(run)[:_MAX_CARDS]
+    ]
 
 
-def _sections(run: Run, *, prefix: str) -> list[_Part]:
-    parts = []
-    for section in SECTIONS:
-        is_overhead = section.name == "overhead"
-        figures = [overhead_figure(run)] if is_overhead else section_figures(run, section.name)
-        if any(figures):
-            intro = section.intro
-            if section.name == SECTION:
-                intro = f"{intro} {generalization_sentences(run)}"
-            parts.append(_section(f"{prefix}{section.name}", section.title, intro, figures))
-    known = {section.name for section in SECTIONS}
-    others = sorted({series.key.section for series in run.series.values()} - known)
-    figures = [figure for name in others for figure in section_figures(run, name)]
-    if figures:
-        parts.append(_section(f"{prefix}other", "Other logged keys", "Logged by something else.", figures))
-    filters = first_layer_filters(run.folder)
-    if filters.images:
-        figures = [filter_figure(filters)]
-        eigenvectors = first_layer_eigenvectors(run.folder)
-        figures += [eigenvector_figure(eigenvectors)] if eigenvectors.images else []
-        parts.append(_section(f"{prefix}filters", "First layer", "What the first layer looks for.", figures))
-    if missing := _missing(run, "" if filters.images else filters.sentence):
-        html = f'<section id="{escape(prefix)}missing"><h3>Not in this run</h3>{missing}</section>'
-        parts.append(_Part(f"{prefix}missing", "Not in this run", html))
-    has_settings = run.settings or run.facts.get("network")
-    return [*parts, _settings(run, prefix=prefix)] if has_settings else parts
+def _comparison(runs: Sequence[Run], figures: Sequence[tuple[str, Figure]]) -> dict[str, object]:
+    rows: dict[str, dict[str, tuple[str, str | None]]] = {}
+    for run in runs:
+        for item in highlights(run):
+            was = item.first if len(item.values) > 1 else None
+            rows.setdefault(item.title, {}).setdefault(run.name, (item.last, was))
+    return {
+        "names": [run.name for run in runs],
+        "rows": [(title, rows[title]) for title in sorted(rows, key=TITLES.index)],
+        "figures": figures,
+    }
 
 
-def _section(target: str, title: str, intro: str, figures: list[str]) -> _Part:
-    html = (
-        f'<section id="{escape(target)}"><h3>{escape(title)}</h3><p class="lead">{escape(intro)}</p>'
-        f'<div class="charts">{"".join(figures)}</div></section>'
-    )
-    return _Part(target, title, html)
-
-
-def _cards(run: Run) -> str:
-    cards = []
-    for item in highlights(run)[:_MAX_CARDS]:
-        where = f" · {escape(item.where)}" if item.where else ""
-        several = len(item.values) > 1
-        trend = f'<div class="trend">{sparkline(item.values)}</div>' if several else ""
-        origin = f"from {item.first}{where}" if several else escape(item.where) or "one value"
-        cards.append(
-            f'<div class="card"><p class="name">{escape(item.title)}</p><p class="value">{item.last}</p>'
-            f'<p class="from">{origin}</p>{trend}</div>'
-        )
-    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
-
-
-def _comparison(parts: list[Run]) -> str:
-    rows: dict[str, dict[str, str]] = {}
-    for part in parts:
-        for item in highlights(part):
-            was = f' <span class="was">from {item.first}</span>' if len(item.values) > 1 else ""
-            rows.setdefault(item.title, {}).setdefault(part.name, f"{item.last}{was}")
-    head = "".join(f"<th>{escape(part.name)}</th>" for part in parts)
-    dash = '<span class="was">–</span>'
-    lines = []
-    for title in sorted(rows, key=TITLES.index):
-        row = "".join(f"<td>{rows[title].get(part.name, dash)}</td>" for part in parts)
-        lines.append(f"<tr><th>{escape(title)}</th>{row}</tr>")
-    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    figures = [f'<figure class="wide"><div class="scroll">{table}</div></figure>', *_shared(parts)]
-    intro = "The runs side by side: the last value, and what it was at the start."
-    return _section("comparison", "Comparison", intro, figures).html
-
-
-# One chart for every compared key that at least two runs logged.
-def _shared(parts: list[Run]) -> list[str]:
-    colours = {part.name: number for number, part in enumerate(parts)}
-    figures = []
-    for section, name in _COMPARED:
-        columns = dict.fromkeys(series.column for part in parts for series in part.quantity(section, name))
-        for column in columns:
-            found = {part.name: part.series[column] for part in parts if column in part.series}
-            if len(found) > 1:
-                figures.append(comparison_figure(found, colours))
-    return figures
-
-
-def _missing(run: Run, filters_sentence: str) -> str:
-    sentences = [
-        f"{section.title}: no <code>{section.name}/…</code> key was logged; {section.source} writes them."
+def _missing(run: Run) -> list[tuple[str, str]]:
+    # a key in monospace, where there is one, and what is said of it
+    found = [
+        (f"{section.name}/…", f"was not logged; {section.source} writes it ({section.title}).")
         for section in SECTIONS
         if not run.section(section.name) and section.name != "train"
     ]
     if not run.section("train"):
-        sentences.append("Training: no <code>train/…</code> key was logged, so there is no loss curve.")
-    sentences += [
-        f"<code>{escape(column)}</code> was logged, but never as a finite number." for column in run.empty
-    ]
-    if filters_sentence:
-        sentences.append(escape(filters_sentence))
+        found.append(("train/…", "was not logged, so there is no loss curve."))
+    found += [(column, "was logged, but never as a finite number.") for column in run.empty]
+    filters = first_layer_filters(run.folder)
+    if not filters.images and filters.sentence:
+        found.append(("", filters.sentence))
     if not run.facts:
-        sentences.append("There is no run.json, so the time the run took is not known.")
+        found.append(("", "There is no run.json, so the time the run took is not known."))
     if not run.settings:
-        sentences.append("There is neither a config.yaml nor an hparams.yaml, so the settings are not known.")
-    items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
-    return f'<ul class="missing">{items}</ul>' if items else ""
-
-
-def _settings(run: Run, *, prefix: str) -> _Part:
-    texts = run.settings | ({"network": str(run.facts["network"])} if run.facts.get("network") else {})
-    html = "".join(
-        f"<details><summary>{escape(name)}</summary><pre>{escape(text.strip())}</pre></details>"
-        for name, text in texts.items()
-    )
-    target = f"{prefix}settings"
-    return _Part(target, "Settings", f'<section id="{escape(target)}"><h3>Settings</h3>{html}</section>')
+        found.append(
+            ("", "There is neither a config.yaml nor an hparams.yaml, so the settings are not known.")
+        )
+    return found

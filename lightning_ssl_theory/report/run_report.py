@@ -6,6 +6,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -65,9 +66,7 @@ class RunReport(Callback):
         except Exception as error:  # the training that just ended is worth more than its report
             self._warn(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
-    def _facts(
-        self, trainer: Trainer, pl_module: LightningModule, status: str
-    ) -> dict[str, str | int | float]:
+    def _facts(self, trainer: Trainer, pl_module: LightningModule, status: str) -> dict[str, Any]:
         started = self._started or time.time()
         return {
             "status": status,
@@ -77,6 +76,7 @@ class RunReport(Callback):
             "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,
+            "left_out": _left_out(trainer),
             "network": str(pl_module),
             "torch": torch.__version__,
             "lightning": lightning.__version__,
@@ -85,6 +85,15 @@ class RunReport(Callback):
     @staticmethod
     def _warn(sentence: str) -> None:
         warnings.warn(f"The run report was not written: {sentence}", stacklevel=3)
+
+
+# What the diagnostics' last looks could not use, and why, by layer.
+def _left_out(trainer: Trainer) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for callback in trainer.callbacks:
+        if layers := getattr(callback, "left_out", None):
+            found.setdefault(type(callback).__name__, {}).update(layers)
+    return found
 
 
 def _csv_logger(trainer: Trainer) -> CSVLogger | None:

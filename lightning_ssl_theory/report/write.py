@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_ssl_theory.report.logged_run import RunFolderError, read_run
-from lightning_ssl_theory.report.page import render_report
+from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
+from lightning_ssl_theory.report.page import render_comparison, render_report
 
 REPORT_FILE = "report.html"
+COMPARISON_FILE = "comparison.html"
 
 
 def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
@@ -25,8 +27,28 @@ def write_report(folder: Path | str, output: Path | str | None = None) -> Path:
     Raises:
         RunFolderError: When the folder holds no run, or the file cannot be written.
     """
-    page = render_report(read_run(folder))
-    path = Path(output) if output is not None else Path(folder) / REPORT_FILE
+    return _write(
+        render_report(read_run(folder)), Path(folder) / REPORT_FILE if output is None else Path(output)
+    )
+
+
+def write_comparison(folders: Sequence[Path | str], output: Path | str | None = None) -> Path:
+    """Write several runs side by side as one self-contained HTML file.
+
+    Args:
+        folders: Run folders, or folders of run folders.
+        output: The file to write; `comparison.html` in the current folder by default.
+
+    Returns:
+        The written file.
+
+    Raises:
+        RunFolderError: When a folder holds no run, one is named twice, or the file cannot be written.
+    """
+    return _write(render_comparison(read_runs(folders)), Path(COMPARISON_FILE if output is None else output))
+
+
+def _write(page: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, page)

@@ -47,9 +47,12 @@ def test_values_on_validation():
     images = loader.dataset.tensors[0].double()
     module = module.double().eval()
     features = {"backbone.conv": module.backbone.conv(images).mean((2, 3)), "output": module.embed(images)}
-    assert set(values) == {f"collapse/{name}/{key}" for name in features for key in KEYS | {"num_samples"}}
+    assert set(values) == {
+        f"collapse/{name}/{key}" for name in features for key in KEYS | {"num_features", "num_samples"}
+    }
     assert values["collapse/output/num_samples"] == 40
     for name, found in features.items():
+        assert values[f"collapse/{name}/num_features"] == found.shape[1]
         assert {key: values[f"collapse/{name}/{key}"] for key in KEYS} == pytest.approx(
             ranks(found), rel=1e-4
         )

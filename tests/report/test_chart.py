@@ -8,7 +8,7 @@ from lightning_ssl_theory.report.chart import Line, line_chart, sparkline
 
 
 def parsed(html):
-    return ElementTree.fromstring(f"<div>{html}</div>")
+    return ElementTree.fromstring(f"<div>{getattr(html, 'html', html)}</div>")
 
 
 def points(html):
@@ -31,7 +31,7 @@ def test_legend_holds_every_line_with_its_last_value():
 
 def test_names_are_escaped():
     html = line_chart([Line('<b>&"', [0], [1.0])], unit="<i>")
-    assert '<b>&"' not in html
+    assert '<b>&"' not in html.html
     parsed(html)
 
 
@@ -47,11 +47,34 @@ def test_band_on_a_log_axis_does_not_fall_below_the_smallest_value():
     assert "nan" not in band.get("points")
 
 
-def test_long_series_are_thinned_to_means():
-    (line,) = points(line_chart([Line("a", range(10_000), [i % 2 for i in range(10_000)])], unit="x"))
-    assert len(line) == 240
-    heights = [y for _, y in line]
+def test_long_series_are_drawn_as_their_course_with_the_extremes_around_it():
+    values = [i % 2 for i in range(10_000)]
+    values[6_000] = 7
+    chart = line_chart([Line("a", range(10_000), values)], unit="x")
+    (line,) = points(chart)
+    assert (len(line), chart.num_each) == (240, 42)
+    heights = [y for _, y in line[1:-1]]
     assert max(heights) - min(heights) < 0.05 * 160  # the alternation is averaged away
+    (band,) = parsed(chart).iter("polygon")
+    highest = min(float(point.split(",")[1]) for point in band.get("points").split())
+    assert highest == points(line_chart([Line("a", [0, 1], [0, 7])], unit="x"))[0][1][1]  # where a 7 is
+
+
+def test_only_what_can_be_switched_is_a_button():
+    def buttons(html):
+        return [button.get("data-line") for button in parsed(html).iter("button")]
+
+    assert buttons(line_chart([Line("a", [0], [1.0]), Line("b", [0], [2.0])], unit="x")) == ["0", "1"]
+    assert buttons(line_chart([Line("a", [0], [1.0])], unit="x")) == []
+    assert buttons(line_chart([Line(str(k), [0, 1], [k, k], k) for k in range(5)], unit="x", ramp=True)) == []
+
+
+def test_readers_who_do_not_see_it_hear_what_it_shows():
+    (chart,) = parsed(line_chart([Line("a", [0], [1.0]), Line("b", [0], [1.0])], unit="", title="Rank")).iter(
+        "svg"
+    )
+    assert chart.get("aria-label") == "Rank over step: a, b"
+    assert chart.get("role") == "img"
 
 
 def test_ramp_shows_first_and_last_in_its_legend():
@@ -61,7 +84,7 @@ def test_ramp_shows_first_and_last_in_its_legend():
 
 def test_more_lines_than_colours_are_dashed():
     html = line_chart([Line("a", [0], [1.0], 9)], unit="x")
-    assert "--c:var(--c1);--d:5 3" in html
+    assert "--c:var(--c1);--d:5 3" in html.html
 
 
 def test_sparkline_ends_at_its_marker():

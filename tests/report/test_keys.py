@@ -14,9 +14,10 @@ def test_patterns_are_unique():
 @pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda quantity: quantity.pattern)
 def test_every_pattern_is_found_again(quantity):
     column = quantity.pattern.replace("<layer>", "backbone.layer1.0").replace("<callback>", "LinearProbe")
-    key = parse_key(column.replace("<k>", "3"))
+    key = parse_key(column.replace("<k>", "3").replace("<tau>", "0.07"))
     assert key.quantity is quantity
     assert key.number == (3 if "<k>" in column else None)
+    assert key.filled("<tau>") == ("0.07" if "<tau>" in column else "<tau>")
     assert key.layer == column.removeprefix(quantity.section).removesuffix(quantity.name).strip("/")
 
 

@@ -21,7 +21,7 @@ def test_numbers_that_are_not_finite_are_left_out_and_counted(tmp_path):
     write_rows(tmp_path, {"a": [1.0, "nan", "inf", "x", 2.0], "b": ["nan"] * 5}, [0, 1, 2, 3, 4])
     run = read_run(tmp_path)
     assert run.series["a"].values == (1.0, 2.0)
-    assert run.series["a"].num_skipped == 3
+    assert run.series["a"].skipped == (1, 2, 3)
     assert run.empty == ("b",)
 
 

@@ -1,0 +1,114 @@
+"""Rows that a run has logged, from metrics.csv or, where there is none, from the file of an offline wandb run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+METRICS_FILE = "metrics.csv"
+STEP_COLUMNS = ("step", "trainer/global_step", "global_step", "Step", "_step")
+_WANDB_PATTERNS = ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb")
+_BLOCK, _HEADER = 32_768, 7
+
+
+def find_rows(folder: Path) -> Path | None:
+    """The file in a folder that holds the rows of a run.
+
+    Args:
+        folder: A run folder.
+
+    Returns:
+        metrics.csv; else the newest `.wandb` file of the folder itself or of its `wandb/`; None without either.
+    """
+    if (folder / METRICS_FILE).is_file():
+        return folder / METRICS_FILE
+    found = [path for pattern in _WANDB_PATTERNS for path in folder.glob(pattern) if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, or of a `.wandb` file, that are whole.
+
+    A last line without its end, and lines with more or fewer cells than the header, were cut while they were
+    written: they may end in the middle of a number, and are left out. A line that names the step's column again is a
+    new header, as in files that were put one after another.
+
+    Args:
+        path: The file; one that cannot be read has no rows.
+
+    Returns:
+        For each row the columns it has a value for.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    if path.suffix == ".wandb":
+        return list(_wandb_rows(content))
+    whole, _, _ = content.rpartition(b"\n")  # the end of a line may be cut in two
+    rows, header = [], None
+    for line in _lines(whole.decode(errors="replace")):
+        if header is None or line == header or any(name in line for name in STEP_COLUMNS):
+            header = line
+        elif len(line) == len(header):
+            rows.append({column: cell for column, cell in zip(header, line, strict=True) if cell})
+    return rows
+
+
+def _lines(text: str) -> Iterator[list[str]]:
+    reader = csv.reader(text.splitlines())
+    while True:
+        try:
+            yield next(reader)
+        except csv.Error:  # a field beyond the limit, in a file that something else wrote
+            continue
+        except StopIteration:
+            return
+
+
+def _wandb_rows(content: bytes) -> Iterator[dict[str, str]]:
+    from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for data in _records(content):
+        try:
+            record = Record.FromString(data)
+        except DecodeError:
+            return  # cut while it was written
+        items = ((item.key or "/".join(item.nested_key), item.value_json) for item in record.history.item)
+        row = {key: text for key, value in items if (text := _number_text(value))}
+        if row:
+            yield row
+
+
+def _number_text(value_json: str) -> str:
+    # of what is no number, such as an image, nothing
+    try:
+        value = json.loads(value_json)
+    except ValueError:
+        return ""
+    is_word = value in ("NaN", "Infinity", "-Infinity")
+    return str(value) if is_word or (isinstance(value, int | float) and not isinstance(value, bool)) else ""
+
+
+# The format of LevelDB's log: blocks of 32 KiB, and records in fragments, each after a header of a checksum, its length
+# and its kind: whole, first, middle, last.
+def _records(content: bytes) -> Iterator[bytes]:
+    position, parts = _HEADER, []
+    while position + _HEADER <= len(content):
+        left = _BLOCK - position % _BLOCK
+        if left < _HEADER:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + _HEADER])
+        end = position + _HEADER + length
+        if kind not in {1, 2, 3, 4} or end > len(content):
+            return
+        parts.append(content[position + _HEADER : end])
+        if kind in {1, 4}:
+            yield b"".join(parts)
+            parts = []
+        position = end
