@@ -28,7 +28,8 @@ class BiasSchedule(Callback):
         start_step: Number of optimiser steps of the first, linear stage, >= 0; best ended before the loss begins
             to fall, because neurons compete for atoms only until then.
         initial: b_i / ||w_i|| at the start of the second stage, in (0, `cap`].
-        cap: Largest b_i / ||w_i||; 0.5 to 0.6 lets two or three atoms of a neuron through, from 1.2 none.
+        cap: Largest b_i / ||w_i||. At 0.5 to 0.6 a neuron still answers to its two or three strongest atoms,
+            from 1.2 on to nothing.
         growth: g; the theory's is the learning rate over the number of atoms.
 
     Raises:

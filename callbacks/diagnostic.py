@@ -20,10 +20,11 @@ from .validation_loader import is_last_batch, validation_loader
 class Diagnostic(Look):
     """A look at the network, now and then; what a look is, and logs, `Look` says.
 
-    With `every_n_epochs` a look sees the validation batches at the end of each n-th epoch, with `every_n_steps`, and
-    where nothing is validated, the latest training batches: as many as hold `num_samples` together, or 256 samples,
-    all by the network of that moment; and the first batch before any update. Where `looks_at_training` is set it sees
-    the one training batch of that step, or the epoch's last.
+    With `every_n_epochs` a look is taken at the validation batches, at the end of each n-th epoch. With
+    `every_n_steps`, and where nothing is validated, it is taken at the latest training batches, as many as are needed
+    for `num_samples` samples, or for 256; all of them pass through the network as it is at the moment of the look. A
+    look by steps is also taken at the first batch, before the first update. A diagnostic that sets
+    `looks_at_training` takes one training batch only: that of the step, or the last of the epoch.
 
     A key that ModelCheckpoint, EarlyStopping or a scheduler watches is looked at in the first validation; a look that
     is left out counts as no improvement.
@@ -31,9 +32,9 @@ class Diagnostic(Look):
     Args:
         every_n_steps: Look every n optimiser steps.
         every_n_epochs: Look every n epochs; 1 where neither is given.
-        num_samples: Most samples in a look, over all ranks; `None` for all. Of validation they are spread evenly. A
-            look at training keeps as many until it is taken; a checkpoint lets go of them, so that a resumed run looks
-            at the same batches.
+        num_samples: Most samples in a look, over all ranks; `None` for all. Those of validation are spread evenly over
+            the set. For a look at training batches, these are kept in memory until the look is taken; saving a
+            checkpoint drops them, so that a run that is resumed from it looks at the same batches as one that goes on.
         strict: Whether a look that cannot be computed raises, instead of warning once and being left out.
         max_overhead: Largest share of the training time that looks may take; a look that is due beyond it is left
             out, as rank 0 decides. Wall-clock time decides then, so the steps with looks are not reproducible.

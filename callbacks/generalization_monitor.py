@@ -54,8 +54,9 @@ class GeneralizationMonitor(Diagnostic):
     - `r_epsilon_<k>`: share of samples two of whose views are further apart than the k-th of `epsilons`;
       `r_epsilon_bound_<k>`: what alignment alone says of it, 1 where that is nothing;
     - `divergence`: largest product of two class centres; `delta_mu`: 1 - min ||mu_k||^2;
-    - `divergence_bound_<loss>`: what the regularization of InfoNCE, cross-correlation, the spectral loss and VICReg
-      says of it, at least 1 where that is nothing; `divergence_bound_barlow_twins` bounds `standardized_divergence`;
+    - `divergence_bound_<loss>`: an upper bound on the divergence that follows from the value of the regularization of
+      InfoNCE, cross-correlation, the spectral loss or VICReg; from 1 on it excludes nothing.
+      `divergence_bound_barlow_twins` bounds `standardized_divergence`;
     - `lipschitz_observed`: largest ratio of a distance of features and one of inputs that was seen, at the nearest
       views of two samples of a class: an estimate, from below; `lipschitz_product`, for plain chains of layers: the
       product of spectral norms over min ||f||, from above;

@@ -40,6 +40,7 @@ nitpick_ignore_regex = [
     ("py:class", r"lightning_ssl_theory\.tracing\..*"),  # what operators return parts of, and no page shows
 ]
 
+pygments_style, pygments_dark_style = "default", "github-dark"
 html_theme = "furo"
 html_title = "lightning-ssl-theory"
 html_static_path = ["_static"]

@@ -5,8 +5,9 @@
     python docs/draw_shapes.py tree       # trains one run anew and draws
 
 The healthy run is InfoNCE; the sick ones only pull the views of a sample together, with nothing that keeps samples
-apart: as they are, so that features vanish, or on the unit sphere, so that they meet. Orthogonality needs two linear layers, with the constraint and without it; the latent tree has data of its own,
-in which the sick run's lower levels say next to nothing about the upper ones.
+apart: as they are, so that features vanish, or on the unit sphere, so that they meet. Orthogonality needs two linear
+layers, with the constraint and without it; the latent tree has data of its own, in which the sick run's lower levels
+say next to nothing about the upper ones.
 """
 
 import csv
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory import ContrastiveSSL, OrthogonalSSL, callbacks
 from lightning_ssl_theory.data import DigitsDataModule, LatentTreeDataModule
-from lightning_ssl_theory.losses import InfoNCELoss
+from lightning_ssl_theory.losses import InfoNCELoss, TraceLoss
 from lightning_ssl_theory.networks import MLP, LatentTreeNetwork, SmallConvNet
 from lightning_ssl_theory.report import seeded
 from lightning_ssl_theory.report.keys import parse_key
@@ -79,6 +80,9 @@ PAGES = {
     "linear_probe": Page(
         *DIGITS,
         (Panel(("probe/backbone/logistic_top1", "probe/backbone/logistic_top1_10_labels"), "accuracy"),),
+    ),
+    "knn_probe": Page(
+        *DIGITS, (Panel(("probe/backbone/knn20_t0.07_top1", "probe/backbone/ridge_top1"), "accuracy"),)
     ),
     "collapse": Page(
         *SPHERE,
@@ -162,6 +166,9 @@ def digits(name: str) -> tuple[LightningModule, LightningDataModule, list[Callba
         callbacks.LinearProbe(
             "backbone", fit_loader=data.probe_dataloader(), score_loader=data.val_dataloader(), **every
         ),
+        callbacks.KNNProbe(
+            "backbone", fit_loader=data.probe_dataloader(), score_loader=data.val_dataloader(), **every
+        ),
         callbacks.CollapseMonitor(**every),
         callbacks.GeneralizationMonitor(num_samples=200, **every),
     ]
@@ -169,15 +176,15 @@ def digits(name: str) -> tuple[LightningModule, LightningDataModule, list[Callba
 
 
 def two_layers(name: str) -> tuple[LightningModule, LightningDataModule, list[Callback], int]:
-    """Two linear layers and the trace loss."""
-    data = DigitsDataModule()
+    """Two linear layers and the trace loss, in full batches, so that the matrix C hardly changes from step to step."""
+    data = DigitsDataModule(1_000)
     reference = next(iter(data.train_dataloader()))
     with seeded(0):
         constraint = "stiefel" if name == "constrained" else "none"
-        module = OrthogonalSSL(64, 128, 4, constraint=constraint, lr=0.02)
+        module = OrthogonalSSL(64, 128, 4, constraint=constraint, loss=TraceLoss(contrastive=False), lr=0.002)
     layers = ["network.hidden", "network.output"]
-    watcher = callbacks.OrthogonalityMonitor(layers, reference=reference, every_n_steps=2)
-    return module, data, [watcher], 12
+    watcher = callbacks.OrthogonalityMonitor(layers, reference=reference, contrastive=False, every_n_steps=2)
+    return module, data, [watcher], 60
 
 
 def tree(name: str) -> tuple[LightningModule, LightningDataModule, list[Callback], int]:
@@ -196,7 +203,9 @@ def tree(name: str) -> tuple[LightningModule, LightningDataModule, list[Callback
 
 def keys_of(name: str) -> list[str]:
     """What the pictures need of one run."""
-    return [key for page in PAGES.values() if name in page.runs for panel in page.panels for key in panel.keys]
+    return [
+        key for page in PAGES.values() if name in page.runs for panel in page.panels for key in panel.keys
+    ]
 
 
 # %% tables and pictures
@@ -252,7 +261,7 @@ def curve_label(key: str) -> str:
     level = parsed.layer.rpartition("level_")[2]
     if level.isdigit():
         return f"level {level}"
-    return parsed.quantity.title.replace("<k>", str(parsed.number)) if parsed.quantity else key
+    return parsed.filled(parsed.quantity.title) if parsed.quantity else key
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The picture of the report in the README and on the front page: docs/figures/report.png, by a headless Chromium.
 
-    python docs/picture_of_report.py          # runs the demo, two minutes on two cores
-    python docs/picture_of_report.py RUN_DIR  # of a run that is there
+python docs/picture_of_report.py          # runs the demo, two minutes on two cores
+python docs/picture_of_report.py RUN_DIR  # of a run that is there
 """
 
 import subprocess
@@ -27,7 +27,13 @@ def main() -> None:
             else run_demo(output_dir=folder, wandb="off")
         )
         shot = Path(folder) / "shot.png"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"]
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--window-size={WIDTH},{HEIGHT}",
+        ]
         subprocess.run(["chromium", *flags, f"--screenshot={shot}", page.resolve().as_uri()], check=True)
         PICTURE.parent.mkdir(exist_ok=True)
         Image.open(shot).convert("RGB").quantize(128).save(PICTURE, optimize=True)

@@ -1,7 +1,7 @@
-"""Runs the scripts of examples/reproduce and keeps of each the verdicts, the figures and the small tables.
+"""Runs the scripts of examples/reproduce and keeps of each the verdicts and the figures.
 
     python docs/refresh_results.py esser2023_fig1 tian2020_losses …   # those
-    python docs/refresh_results.py                                    # all that docs/results holds, an hour on two cores
+    python docs/refresh_results.py                                    # all that docs/results holds: half an hour
     python docs/refresh_results.py teng2022_pretext quick=True        # with arguments of the script's `main`
 
 The pages about the papers show what lies in docs/results and nothing else.
@@ -21,7 +21,6 @@ from PIL import Image
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "results"
-MAX_ROWS = 60  # of a table that is kept
 
 
 def load(name: str) -> ModuleType:
@@ -46,14 +45,15 @@ def refresh(name: str, settings: dict[str, Any]) -> None:
 
 
 def keep(folder: Path, settings: dict[str, Any]) -> None:
-    """Verdicts, figures in few colours, and tables that are short."""
+    """Verdicts, figures in few colours, and how both were made."""
     kept = RESULTS / folder.name
     kept.mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".png":
-            Image.open(path).convert("RGB").quantize(64).save(kept / path.name, optimize=True)
-        elif path.suffix == ".csv" and len(path.read_text().splitlines()) <= MAX_ROWS + 1:
-            (kept / path.name).write_text(path.read_text().replace("\r\n", "\n"))
+    for path in sorted(folder.glob("*.png")):
+        image = Image.open(path).convert("RGB")
+        image.thumbnail((1600, 1600))  # twice the width of a page
+        image.quantize(64).save(kept / path.name, optimize=True)
+    verdicts = (folder / "verdicts.csv").read_text().replace("\r\n", "\n")
+    (kept / "verdicts.csv").write_text(verdicts)
     settings = {key: value for key, value in settings.items() if key != "num_processes"}
     said = ", ".join(f"{key}={value!r}" for key, value in settings.items()) or "default settings"
     made = {"command": f"python examples/reproduce/{folder.name}.py", "settings": said}
@@ -63,7 +63,9 @@ def keep(folder: Path, settings: dict[str, Any]) -> None:
 def main() -> None:
     """Read the words of the command line."""
     words = sys.argv[1:]
-    settings = {key: ast.literal_eval(value) for key, _, value in (w.partition("=") for w in words if "=" in w)}
+    settings = {
+        key: ast.literal_eval(value) for key, _, value in (w.partition("=") for w in words if "=" in w)
+    }
     names = [word for word in words if "=" not in word]
     for name in names or sorted(path.name for path in RESULTS.iterdir()):
         refresh(name, settings)

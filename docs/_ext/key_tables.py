@@ -1,12 +1,14 @@
 """The directive `keys`: the table of logged keys, of one section or of all, from `report/key_table.py`."""
 
+import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from lightning_ssl_theory.report.keys import SECTIONS, keys_as_markdown
+from lightning_ssl_theory.report import key_table
+from lightning_ssl_theory.report.keys import SECTIONS, Section, keys_as_markdown
 
 
 class Keys(SphinxDirective):
@@ -16,13 +18,32 @@ class Keys(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The table, or a heading, a sentence and a table for each section."""
+        self.env.note_dependency(key_table.__file__)
         if self.arguments:
-            return self.parse_text_to_nodes(keys_as_markdown(self.arguments[0]))
-        parts = (
-            f"## {one.title}\n\n{one.intro} Logged by {one.source}.\n\n{keys_as_markdown(one.name)}"
-            for one in SECTIONS
+            return self._table(self.arguments[0])
+        return [self._section(one) for one in SECTIONS]
+
+    def _section(self, section: Section) -> nodes.section:
+        found = nodes.section("", nodes.title("", section.title), ids=[nodes.make_id(section.title)])
+        text = (
+            f"{section.intro} Logged by {section.source}. Good: {section.good[0].lower()}{section.good[1:]}"
         )
-        return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
+        found += nodes.paragraph("", text)
+        found += self._table(section.name)
+        return found
+
+    def _table(self, section: str) -> list[nodes.Node]:
+        return _breaking_at_slashes(self.parse_text_to_nodes(keys_as_markdown(section)))
+
+
+def _breaking_at_slashes(found: list[nodes.Node]) -> list[nodes.Node]:
+    """Let long keys break on a narrow screen, after a slash or an underscore and nowhere else."""
+    for literal in [one for node in found for one in node.findall(nodes.literal)]:
+        pieces = re.split(r"(?<=[/_])", literal.astext())
+        literal.clear()
+        for piece in pieces:
+            literal += [nodes.Text(piece), nodes.raw("", "<wbr>", format="html")]
+    return found
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Docstrings are written to be read as they stand: |x|, W^T W_ and x* are no markup there, except in math and examples."""
+"""Docstrings are written to be read as they stand: |x|, W_ and x* are no markup there, but in math and examples."""
 
 import re
 from typing import Any
@@ -39,7 +39,17 @@ def hide(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: ob
 
 
 HOOKS = {
-    *("setup", "teardown", "state_dict", "load_state_dict", "state_key", "identity", "forget", "check", "open"),
+    *(
+        "setup",
+        "teardown",
+        "state_dict",
+        "load_state_dict",
+        "state_key",
+        "identity",
+        "forget",
+        "check",
+        "open",
+    ),
     *("observe", "measure", "close", "layers_of", "pictures", "update", "compute", "exchange", "forward"),
     *("training_step", "validation_step", "configure_optimizers", "pair_weight"),
 }

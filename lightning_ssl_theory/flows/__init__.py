@@ -1,4 +1,4 @@
-"""The exact learning dynamics of orthogonality-constrained linear representations: ODEs without a network."""
+"""Differential equations that training of two linear layers with orthonormal weights follows, without a network."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-r"""How much the dimensions of a representation move together: 1 when all of them tell the same."""
+r"""Mean absolute correlation between pairs of output dimensions: 1 if all are copies of one, up to sign and scale."""
 
 from collections.abc import Callable
 

@@ -96,7 +96,7 @@ feature_norms/<layer>/singleton_share | Singletons | % | share
 feature_norms/<layer>/covered_share | Covered atoms | % | share
     Dictionary atoms that lead some neuron which is not small.
 feature_norms/<layer>/active_share | Active neurons | % | share
-    Neurons longer than a tenth of the median one; the others have been given up.
+    Neurons whose weights are longer than a tenth of the median length; the others have shrunk to almost nothing.
 feature_norms/<layer>/active_singleton_share | Singletons among active neurons | % | share
     The same share of singletons, of active neurons only.
 feature_norms/<layer>/weight_norm | Weight norm | norm | linear
@@ -118,7 +118,8 @@ collapse/<layer>/min_std | Smallest standard deviation | standard deviation | li
 collapse/<layer>/mean_std | Mean standard deviation | standard deviation | linear
     Average over the features of their standard deviation over the samples.
 collapse/<layer>/dimension_alignment | Alignment of the dimensions | mean abs. correlation | linear
-    Mean absolute correlation between pairs of dimensions; 1 when all of them tell the same.
+    Mean absolute correlation between pairs of output dimensions; 1 means that each is a copy of the others, up to sign
+    and scale.
 collapse/<layer>/num_features | Dimensions of the layer | directions | linear
     How many there are, D: a rank is at most that.
 collapse/<layer>/num_samples | Samples of the look | samples | linear
@@ -129,14 +130,14 @@ orthogonality/<layer>/flow_distance | Distance from the flow | relative Frobeniu
     How far the outputs at the reference points are from the reduced ODE's; falls with the learning rate and
     grows with what the ODE leaves out: mini-batches, nonlinearity, another constraint.
 orthogonality/<layer>/trace_loss | Trace loss on the reference set | loss | linear
-    Of the network, and of the ODE that knows only C and the weights at the start; the curves lie on each other
-    while theory holds.
+    Loss of the trained network, and of the differential equation that is computed from the data's matrix C and the
+    weights at the start alone; while theory holds, the two curves coincide.
 generalization/<layer>/bound | Error bound | % | share
     Largest error of the nearest-centre classifier that theory allows; 100 % says nothing.
 generalization/<layer>/error | Error of the nearest centre | % | share
-    Clean samples that the classifier by the nearest class centre names wrongly: what the bound is a bound of.
+    Share of clean samples that lie nearest to the centre of another class than their own. `bound` limits this share.
 generalization/<layer>/vacuous | Bound without content | 0 or 1 | linear
-    1 where the bound says nothing; `delta` and `epsilon` are then those that come nearest to a condition that holds.
+    1 where the bound says nothing. `delta` and `epsilon` are then those at which its condition is missed by least.
 generalization/<layer>/holds | Condition of the bound | 0 or 1 | linear
     Whether the divergence stays below the threshold.
 generalization/<layer>/alignment | Alignment | squared distance | log
@@ -156,17 +157,19 @@ generalization/<layer>/threshold | Threshold of the divergence | product of cent
 generalization/<layer>/delta_mu | Spread of the widest class | 1 − ‖μ‖² | linear
     1 minus the smallest squared norm of a class centre.
 generalization/<layer>/rho_max | Largest distance from the centre | rho | log
-    Made of bad alignment and missing concentration; beyond 0.764 the bound says nothing.
+    How far a class may spread around its centre, given how many samples are badly aligned and how many of a class never
+    come near one another; beyond 0.764 the bound says nothing.
 generalization/<layer>/rho_alignment | The part of alignment | rho | log
-    The smallest rho_max over epsilon, had concentration been perfect.
+    What `rho_max` would be at best if concentration were perfect: the share of alignment in the trouble.
 generalization/<layer>/rho_concentration | The part of concentration | rho | log
-    The smallest rho_max over delta, had alignment been perfect.
+    What `rho_max` would be at best if alignment were perfect: the share of concentration in the trouble.
 generalization/<layer>/delta | Delta of the bound | distance of inputs | linear
     The distance of augmented inputs that makes the bound smallest.
 generalization/<layer>/sigma_lower | Concentration, at least | % | share
     Share of every class that comes within delta of one another in some view: a clique that was found.
 generalization/<layer>/sigma_upper | Concentration, at most | % | share
-    The same from above, by colours; equal to it where the share is known exactly. Few views underestimate both.
+    An upper bound on the same share, from a colouring of the graph of samples that come near; where the share is known
+    exactly, both bounds are equal. Few views underestimate both.
 generalization/<layer>/sigma_standard_error | Standard error of concentration | % | share
     Of the lower bound as an estimate for other samples, from random halves of every class; few views come on top.
 generalization/<layer>/lipschitz_observed | Largest ratio of distances seen | 1 / distance of inputs | log

@@ -9,7 +9,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if has_blocks(page)]
 
 
-@pytest.mark.filterwarnings("ignore:::lightning", "ignore:::pytorch_lightning", "ignore:.*treespec:FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore:::lightning", "ignore:::pytorch_lightning", "ignore:.*treespec:FutureWarning"
+)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
