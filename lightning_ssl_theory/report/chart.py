@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from lightning_ssl_theory.report.axis import Axis, number_text, step_axis, value_axis
 from lightning_ssl_theory.report.keys import Scale
-from lightning_ssl_theory.report.templates import rendered
+from lightning_ssl_theory.report.templates import Markup, rendered
 from lightning_ssl_theory.report.thinning import Thinned, thinned
 
 WIDTH, HEIGHT = 360, 210
@@ -76,9 +74,7 @@ def line_chart(
     short = [thinned(line.steps, line.values, line.spread) for line in lines]
     styles = [_ramp_style(line.colour, len(lines)) if ramp else _style(line.colour) for line in lines]
     lasts = [number_text(line.values[-1], unit) if show_last else "" for line in lines]
-    shown = range(len(lines))
-    if ramp and len(lines) > 3:
-        shown = [0, len(lines) - 1]
+    shown = [0, len(lines) - 1] if ramp and len(lines) > 3 else list(range(len(lines)))
     html = rendered(
         "chart.html",
         width=WIDTH,

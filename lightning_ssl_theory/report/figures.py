@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.chart import Chart, Line, line_chart
 from lightning_ssl_theory.report.filters import Filters
 from lightning_ssl_theory.report.findings.looks import overhead_shares
 from lightning_ssl_theory.report.keys import QUANTITIES, Key, Quantity
 from lightning_ssl_theory.report.logged_run import ERRORS, Run, Series
-from lightning_ssl_theory.report.templates import rendered
+from lightning_ssl_theory.report.templates import Markup, rendered
 
 
 class Figure(NamedTuple):

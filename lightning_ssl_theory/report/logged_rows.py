@@ -71,7 +71,7 @@ def _lines(text: str) -> Iterator[list[str]]:
 
 def _wandb_rows(content: bytes) -> Iterator[dict[str, str]]:
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     for data in _records(content):
         try:

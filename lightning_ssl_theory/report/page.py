@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
 from lightning_ssl_theory.report.chart import sparkline
 from lightning_ssl_theory.report.figures import (
     Figure,
@@ -23,7 +21,7 @@ from lightning_ssl_theory.report.findings import Finding, findings
 from lightning_ssl_theory.report.highlights import TITLES, highlights
 from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, Key, Section
 from lightning_ssl_theory.report.logged_run import Run
-from lightning_ssl_theory.report.templates import asset, rendered
+from lightning_ssl_theory.report.templates import Markup, asset, rendered
 
 _COMPARED = (
     ("collapse", "effective_rank"),
