@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from lightning_ssl_theory.report.chart import sparkline
 from lightning_ssl_theory.report.figures import (
     Figure,
+    constant_sizes,
     eigenvector_figure,
     filter_figure,
     is_band,
@@ -44,6 +45,7 @@ class Panel(NamedTuple):
         about: What it is and what good looks like; None for sections that no callback writes.
         said: What the rules say of it in this run.
         intro: A line where `about` is None.
+        sizes: Sizes that did not change.
     """
 
     target: str
@@ -52,6 +54,7 @@ class Panel(NamedTuple):
     about: Section | None = None
     said: Sequence[Finding] = ()
     intro: str = ""
+    sizes: Sequence[str] = ()
 
 
 def render_report(run: Run) -> str:
@@ -160,7 +163,8 @@ def _panels(run: Run, prefix: str, said: Sequence[Finding]) -> list[Panel]:
         if figures:
             target = f"{prefix}{section.name}"
             own = [finding for finding in said if finding.section == section.name]
-            panels.append(Panel(target, section.title, _anchored(target, figures), section, own))
+            sizes = constant_sizes(run, section.name)
+            panels.append(Panel(target, section.title, _anchored(target, figures), section, own, sizes=sizes))
     known = {section.name for section in SECTIONS}
     others = sorted({series.key.section for series in run.series.values()} - known)
     figures = [figure for name in others for figure in section_figures(run, name)]
