@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from report.synthetic_run import LAYERS, write_run
 
 
-def main(*, num_looks: int) -> None:
+def main(*, num_looks: int, num_layers: int) -> None:
     """Make the run, write its report by the command line, and take the time of reading and drawing alone."""
-    layers = {**LAYERS, "orthogonality": ["network.hidden"]}
+    layers = {name: found[:num_layers] for name, found in LAYERS.items()}
     with tempfile.TemporaryDirectory() as folder:
         run = write_run(Path(folder) / "run", num_looks=num_looks, layers=layers)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -42,4 +42,5 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--num-looks", type=int, default=5000)
+    parser.add_argument("--num-layers", type=int, default=3, help="most layers of a section")
     main(**vars(parser.parse_args()))

@@ -3,10 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lightning_ssl_theory.report.comparison import render_comparison
 from lightning_ssl_theory.report.factor_in_the_way import factor_in_the_way
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
-from lightning_ssl_theory.report.page import render_comparison, render_report
+from lightning_ssl_theory.report.page import render_report
 from lightning_ssl_theory.report.results_table import results_table
 from lightning_ssl_theory.report.write import write_comparison, write_report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -213,13 +214,23 @@ def _read_metrics(columns: Mapping[str, Column]) -> tuple[dict[str, Series], tup
     # a row without a step has its number
     steps = dict(zip(step_column.rows, _numbers(step_column.cells), strict=True))
     series, empty = {}, []
+    last: tuple[Sequence[int], tuple[float, ...], bool] = (
+        (),
+        (),
+        True,
+    )  # most columns have the rows of the one before
     for name, (rows, cells) in columns.items():
         if name in _NO_VALUES or not cells:
             continue
-        found = (step if (step := steps.get(row)) is not None else float(row) for row in rows)
-        points = dict(zip(found, _numbers(cells), strict=True))  # of a step that comes again the later value
-        order = tuple(sorted(points))
-        values = tuple([points[step] for step in order])
+        if rows != last[0]:
+            found = tuple(step if (step := steps.get(row)) is not None else float(row) for row in rows)
+            last = rows, found, all(before < after for before, after in pairwise(found))
+        _, order, is_sorted = last
+        values = tuple(_numbers(cells))
+        points = dict(zip(order, values, strict=True))  # of a step that comes again the later value
+        if not is_sorted:
+            order = tuple(sorted(points))
+            values = tuple(points[step] for step in order)
         finite = tuple([value for value in values if value is not None])
         if len(finite) == len(values):
             series[name] = Series(name, parse_key(name), order, finite)
