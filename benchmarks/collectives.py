@@ -34,6 +34,7 @@ from lightning_ssl_theory.callbacks import (
     CovarianceOperators,
     Diagnostic,
     FeatureNormMonitor,
+    KNNProbe,
     LinearProbe,
     NeuronSelectivity,
     OrthogonalityMonitor,
@@ -137,6 +138,7 @@ def diagnostics() -> dict[str, Callable[[], Diagnostic]]:
         "NeuronSelectivity": lambda: NeuronSelectivity(paths, num_classes=NUM_CLASSES, **look),
         "FeatureNormMonitor": lambda: FeatureNormMonitor(paths, **look),
         "CollapseMonitor": lambda: CollapseMonitor(paths, **look),
+        "KNNProbe": lambda: KNNProbe(num_classes=NUM_CLASSES, fit_loader=loader, score_loader=loader, **look),
         "LinearProbe": lambda: LinearProbe(
             num_classes=NUM_CLASSES, fit_loader=loader, score_loader=loader, **look
         ),

@@ -5,7 +5,9 @@ from .collapse_monitor import CollapseMonitor
 from .covariance_operators import CovarianceOperators
 from .diagnostic import Diagnostic
 from .feature_norm_monitor import FeatureNormMonitor
+from .feature_probe import FeatureProbe
 from .generalization_monitor import GeneralizationMonitor
+from .knn_probe import KNNProbe
 from .latent_tree_monitor import LatentTreeMonitor
 from .latent_tree_rows import latent_tree_rows
 from .linear_probe import LinearProbe
@@ -18,7 +20,9 @@ __all__ = [
     "CovarianceOperators",
     "Diagnostic",
     "FeatureNormMonitor",
+    "FeatureProbe",
     "GeneralizationMonitor",
+    "KNNProbe",
     "LatentTreeMonitor",
     "LinearProbe",
     "NeuronSelectivity",

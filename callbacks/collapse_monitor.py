@@ -1,7 +1,7 @@
 """CollapseMonitor: how many directions the representation still uses."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -42,6 +42,7 @@ class CollapseMonitor(Diagnostic):
     """
 
     section = "collapse"
+    best: ClassVar[Mapping[str, str]] = {"effective_rank": "min", "rankme": "min", "min_std": "min"}
 
     def __init__(
         self, layers: Sequence[str] = (OUTPUT,), *, output: Output = None, pool: Pool = None, **kwargs: Any

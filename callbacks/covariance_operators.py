@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torchvision.utils import make_grid
 
 from lightning_ssl_theory.checks import InputError, check_callable, check_flag, check_integer, check_word
 from lightning_ssl_theory.data.batch import read_views
@@ -27,6 +26,7 @@ from lightning_ssl_theory.tracing.layer_names import check_layers, weight_places
 from lightning_ssl_theory.tracing.network_output import check_output
 
 from .diagnostic import Diagnostic
+from .pictures import Curve, Picture, filter_grid
 
 MAX_EIGENVECTORS, MAX_FILTERS, MAX_WEIGHTS = 4, 16, 2**16
 """What of the eigenvectors is drawn, and the largest layer whose eigenvectors a checkpoint keeps."""
@@ -88,7 +88,7 @@ class CovarianceOperators(Diagnostic):
         *,
         output: Output = None,
         keep_dropout: bool = False,
-        loss: PairwiseObjective | None = None,
+        loss: nn.Module | PairwiseObjective | None = None,
         num_probes: int | None = 4,
         num_samples: int | None = 256,
         spectra_layers: Sequence[LayerChoice] | LayerChoice = (),
@@ -189,9 +189,18 @@ class CovarianceOperators(Diagnostic):
         """Let go of the views."""
         self._views = None
 
-    def pictures(self) -> dict[str, Tensor]:
-        """The leading eigenvectors of layers that look at pixels, a row of filters each."""
-        return {f"{name}/eigenvectors": _as_grid(vectors) for name, vectors in self._drawable().items()}
+    def pictures(self) -> dict[str, Picture]:
+        """The spectra, and the leading eigenvectors of layers that look at pixels, a row of filters each."""
+        shown: dict[str, Picture] = {
+            f"{name}/spectrum": Curve(
+                f"Spectrum of {name}", "k", "eigenvalue", tuple(found.eigenvalues.tolist())
+            )
+            for name, found in self.spectra.items()
+        }
+        return shown | {
+            f"{name}/eigenvectors": filter_grid([_filters(vector) for vector in vectors])
+            for name, vectors in self._drawable().items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """The values, and the eigenvectors of layers that look at pixels, from which a report draws them."""
@@ -269,11 +278,7 @@ def _weight_share(module: nn.Module, names: Sequence[str]) -> float:
     return found / sum(sizes.values())
 
 
-def _as_grid(vectors: Tensor) -> Tensor:
-    # a row a vector: zero as middle grey, the vector's largest entry as black or white
-    rows = []
-    for vector in vectors:
-        filters = filter_images(vector)
-        assert filters is not None
-        rows.append(0.5 + 0.5 * filters[:MAX_FILTERS] / filters.abs().max().clamp(min=1e-30))
-    return make_grid(torch.cat(rows), nrow=len(rows[0]), padding=1)
+def _filters(vector: Tensor) -> Tensor:
+    filters = filter_images(vector)
+    assert filters is not None
+    return filters[:MAX_FILTERS]

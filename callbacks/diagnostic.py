@@ -78,6 +78,7 @@ class Diagnostic(Look):
             self.forget()
         self._model = weakref.ref(pl_module)
         self._held.clear()
+        self.metric_names.forget()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments against the module, after its own `setup` and `configure_model`."""

@@ -15,14 +15,17 @@ from lightning_ssl_theory.metrics.sum_metric import sum_together
 from lightning_ssl_theory.operators import find_module
 from lightning_ssl_theory.sparse_coding import check_dictionary
 from lightning_ssl_theory.tracing import Output
+from lightning_ssl_theory.tracing.filter_images import filter_images
 from lightning_ssl_theory.tracing.frozen_call import weight_of
 from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
 
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics, let_go
+from .pictures import Picture, filter_grid
 from .tapped_layers import OUTPUT, TappedLayers
 
+_FILTERS_A_ROW, _MAX_ROWS = 8, 8
 _DICTIONARY_KEYS = ("sparse_norm", "dense_norm", "sparse_share", "leading_atom_share", "singleton_share")
 
 
@@ -68,6 +71,7 @@ class FeatureNormMonitor(Diagnostic):
         self._layers, self._dictionary = TappedLayers(layers, output=output, pool=pool), dictionary
         self._sparsity = FeatureMetrics(self._layers.names, ActivationSparsity)
         self._norms: dict[str, FeatureNorms] = {}
+        self._filters: dict[str, Tensor] = {}
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
@@ -106,6 +110,7 @@ class FeatureNormMonitor(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Norms and sparsity of every layer over all ranks."""
         values: dict[str, float | Tensor] = {}
+        self._filters = _first_filters(self._kernels(pl_module))
         sum_together(self._norms.values(), all_sum)
         for name, sparsity in self._sparsity.compute(pl_module.device).items():
             values[f"{name}/mean_norm"] = self._norms[name].compute().mean_norm
@@ -130,11 +135,28 @@ class FeatureNormMonitor(Diagnostic):
         let_go(self._norms.values())
         self._norms = {}
 
+    def pictures(self) -> dict[str, Picture]:
+        """The first filters of layers that look at pixels."""
+        return {
+            f"{name}/filters": filter_grid(filters.split(_FILTERS_A_ROW))
+            for name, filters in self._filters.items()
+        }
+
     def _weights(self, pl_module: LightningModule) -> dict[str, Tensor]:
+        kernels = self._kernels(pl_module)
+        return {name: weight.flatten(1) for name, weight in kernels.items() if weight.ndim > 1}
+
+    def _kernels(self, pl_module: LightningModule) -> dict[str, Tensor]:
         layers = {name: find_module(pl_module, name) for name in self._layers.names if name != OUTPUT}
         weights = {name: weight_of(pl_module, layer) for name, layer in layers.items()}
-        return {
-            name: weight.flatten(1)
-            for name, weight in weights.items()
-            if weight is not None and weight.ndim > 1
-        }
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+
+def _first_filters(kernels: dict[str, Tensor]) -> dict[str, Tensor]:
+    # those that can be drawn, whole rows of them
+    images = {
+        name: filter_images(weight[: _FILTERS_A_ROW * _MAX_ROWS].detach().cpu().clone())
+        for name, weight in kernels.items()
+        if weight.ndim in (2, 4)
+    }
+    return {name: found for name, found in images.items() if found is not None}

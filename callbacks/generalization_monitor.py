@@ -1,11 +1,12 @@
 """GeneralizationMonitor: what the error bound of contrastive learning says, beside the true error."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_ssl_theory.checks import (
     InputError,
@@ -27,6 +28,7 @@ from lightning_ssl_theory.metrics import (
     spectral_norm_product,
 )
 from lightning_ssl_theory.metrics.augmented_distances import distance_levels
+from lightning_ssl_theory.metrics.smallest_bound import epsilon_levels
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import stacked
 from lightning_ssl_theory.tracing.layer_features import Pool
@@ -34,12 +36,12 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 from .class_count import check_any_label
 from .diagnostic import Diagnostic
 from .gathered_views import EveryonesViews, RankViews
-from .linear_probe import check_loader
-from .rank_shard import rank_batches, transferred
+from .rank_shard import check_loader, rank_batches, transferred
 from .tapped_layers import OUTPUT, TappedLayers
 
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _SECONDS = 0.1  # for the cliques of one class at one delta
+_HALVES = 8  # of every class, which tell the standard error of sigma to a quarter
 
 
 class GeneralizationMonitor(Diagnostic):
@@ -50,15 +52,18 @@ class GeneralizationMonitor(Diagnostic):
 
     - `alignment`: mean squared distance of two views of a sample;
     - `r_epsilon_<k>`: share of samples two of whose views are further apart than the k-th of `epsilons`;
+      `r_epsilon_bound_<k>`: what alignment alone says of it, 1 where that is nothing;
     - `divergence`: largest product of two class centres; `delta_mu`: 1 - min ||mu_k||^2;
     - `divergence_bound_<loss>`: what the regularization of InfoNCE, cross-correlation, the spectral loss and VICReg
       says of it, at least 1 where that is nothing; `divergence_bound_barlow_twins` bounds `standardized_divergence`;
     - `lipschitz_observed`: largest ratio of a distance of features and one of inputs that was seen, at the nearest
       views of two samples of a class: an estimate, from below; `lipschitz_product`, for plain chains of layers: the
       product of spectral norms over min ||f||, from above;
-    - `sigma_lower`, `sigma_upper`: bounds of the concentration of inputs at `delta`;
+    - `sigma_lower`, `sigma_upper`: bounds of the concentration of inputs at `delta`; `sigma_standard_error`: of the
+      former as an estimate for other samples, from random halves of every class;
     - `rho_max`, `threshold`, `holds`, `bound`, `r_epsilon`: of the bound with `lipschitz_observed` and `sigma_lower`,
-      at the `delta` and `epsilon` that make it smallest; where no condition holds, at those that come nearest;
+      at the `delta` and `epsilon` that make it smallest, among all distances of views of a sample and `epsilons`;
+      where no condition holds, at those that come nearest;
     - `rho_alignment`, `rho_concentration`: the smallest rho_max had the other of the two factors been perfect;
     - `error`: of the nearest-centre classifier on the clean samples; `vacuous`: 1 where the bound says nothing
 
@@ -75,7 +80,7 @@ class GeneralizationMonitor(Diagnostic):
         views_loader: Batches (views, labels), the clean sample first, best the same views in every look; the
             datamodule's `views_dataloader()` by default.
         deltas: Distances of inputs; by default quantiles of the augmented distances within classes.
-        epsilons: Distances of normalised features that count as aligned.
+        epsilons: Distances of normalised features whose shares `r_epsilon_<k>` are logged.
         num_samples: Most samples in a look, over all ranks, spread evenly over the loader's set; `None` for all.
         memory_budget: Bytes that the first look may take for everyone's views, and for distances in between.
         output: What to call instead of the module, or the key or index of what its `embed`, else `forward` puts out.
@@ -87,13 +92,14 @@ class GeneralizationMonitor(Diagnostic):
     """
 
     section = "generalization"
+    best: ClassVar[Mapping[str, str]] = {"bound": "min", "error": "min"}
     needs_images = False
 
     def __init__(
         self,
         layers: Sequence[str] = (OUTPUT,),
         *,
-        views_loader: Iterable[Any] | None = None,
+        views_loader: DataLoader | Iterable[Any] | None = None,
         deltas: Sequence[float] | None = None,
         epsilons: Sequence[float] = EPSILONS,
         num_samples: int | None = 1000,
@@ -209,25 +215,29 @@ class GeneralizationMonitor(Diagnostic):
         features = features / norms
         lipschitz = observed_lipschitz(features, inputs.nearest)
         sigma = inputs.concentration
+        epsilons = torch.cat([self._epsilons, epsilon_levels(features).cpu()])
         found = smallest_bound(
             features,
             labels,
             sigmas=sigma.sigma_lower,
             deltas=inputs.deltas,
-            epsilons=self._epsilons,
+            epsilons=epsilons,
             lipschitz=lipschitz,
         )
         delta, epsilon = found.cell.tolist()
         values = {
             "delta": inputs.deltas[delta],
-            "epsilon": self._epsilons[epsilon],
+            "epsilon": epsilons[epsilon],
             "sigma_lower": sigma.sigma_lower[delta],
             "sigma_upper": sigma.sigma_upper[delta],
+            "sigma_standard_error": sigma.standard_error[delta],
             "lipschitz_observed": lipschitz,
             "lipschitz_product": product / norms.min(),
         }
-        values |= {f"r_epsilon_{k}": share for k, share in enumerate(found.r_epsilons, start=1)}
-        values |= {k: v for k, v in found._asdict().items() if k not in ("r_epsilons", "cell")}
+        for key, shares in (("r_epsilon", found.r_epsilons), ("r_epsilon_bound", found.r_epsilon_bounds)):
+            given = shares[: len(self._epsilons)]
+            values |= {f"{key}_{k}": share for k, share in enumerate(given, start=1)}
+        values |= {key: value for key, value in found._asdict().items() if not value.ndim}
         bounds = divergence_bounds(features, labels)
         values["standardized_divergence"] = bounds.standardized_divergence
         names = ("info_nce", "cross_correlation", "spectral", "vicreg", "barlow_twins")
@@ -251,7 +261,9 @@ def _inputs(views: Tensor, everyones: EveryonesViews, deltas: Tensor | None, mem
     labels = everyones.labels[is_known]
     nearest = nearest_views(views[is_known], labels, memory_budget=max(1, min(memory_budget, 2**28)))
     deltas = distance_levels(nearest.distances) if deltas is None else deltas
-    concentration = augmentation_concentration(nearest.distances, labels, deltas, seconds=_SECONDS)
+    concentration = augmentation_concentration(
+        nearest.distances, labels, deltas, seconds=_SECONDS, num_subsamples=_HALVES
+    )
     return _Inputs(everyones.marks, nearest, deltas, concentration)
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -22,8 +22,9 @@ from lightning_ssl_theory.tracing.inputs import num_rows
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 from . import monitors
+from .metric_names import MetricNames
 from .overhead import Overhead
-from .pictures import log_pictures
+from .pictures import Picture, is_picture_due, log_pictures, takes_pictures
 from .quiet import sentence, undisturbed
 
 
@@ -45,6 +46,8 @@ class Look(Callback):
 
     section: ClassVar[str]
     needs_images: ClassVar[bool] = True
+    best: ClassVar[Mapping[str, str]] = {}
+    """Whether the smallest or the largest value of a quantity is kept in a run's summary, "min" or "max"."""
 
     def __init__(
         self,
@@ -69,6 +72,8 @@ class Look(Callback):
         self._failure: str | None = None
         self._found: dict[str, float | Tensor] | None = None
         self._warned: set[str] = set()
+        self.metric_names = MetricNames(self.best)
+        self._num_shown = 0
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise ValueError, before anything runs, if the diagnostic cannot work with this module.
@@ -99,8 +104,8 @@ class Look(Callback):
     def close(self) -> None:
         """Let go of what the look holds, whether it ran through or failed; results stay."""
 
-    def pictures(self) -> dict[str, Tensor]:
-        """Pictures of the look by `<layer>/<name>`, (1 or 3, height, width) in [0, 1], for loggers that take them."""
+    def pictures(self) -> dict[str, Picture]:
+        """Images, curves and tables of the look by `<layer>/<name>`, for loggers that take them."""
         return {}
 
     @property
@@ -163,8 +168,15 @@ class Look(Callback):
         own = type(self).__name__ if self._name is None else f"{type(self).__name__}/{self._name}"
         costs = zip(("seconds", "share"), self._overhead.values(), strict=True)
         costs_by_key = {f"overhead/{own}/{key}": value for key, value in costs}
-        monitors.log(trainer, pl_module, self.values | costs_by_key)
-        log_pictures(trainer, {f"{self._prefix}/{key}": image for key, image in self.pictures().items()})
+        monitors.log(trainer, pl_module, self.values | costs_by_key, self.metric_names)
+        if sentence_of_names := self.metric_names.sentence(own):
+            self._warn(sentence_of_names)
+        self._show(trainer)
+
+    def _show(self, trainer: Trainer) -> None:
+        self._num_shown += 1
+        if is_picture_due(self._num_shown - 1) and takes_pictures(trainer):
+            log_pictures(trainer, {f"{self._prefix}/{key}": shown for key, shown in self.pictures().items()})
 
     def _report(self, failure: str) -> None:
         if self._strict:

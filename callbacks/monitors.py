@@ -13,6 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from .metric_names import MetricNames
+
 
 def callbacks_of(trainer: Trainer) -> list[Any]:
     """The callbacks of a run, of any kind."""
@@ -58,10 +60,17 @@ def prepare_monitors(trainer: Trainer, prefix: str) -> set[str]:
 
 
 def drop_unknown(trainer: Trainer, prefix: str, values: Mapping[str, float]) -> None:
-    """Leave watched keys that a first look did not give to Lightning's own sentence, if none else may log them."""
+    """Leave watched keys that no first look gave to Lightning's own sentence, once all have looked that may log them.
+
+    Args:
+        trainer: Whose callbacks are looked through.
+        prefix: What the keys of the diagnostic that looks for the first time begin with.
+        values: What it has found.
+    """
     sources = [c for c in callbacks_of(trainer) if getattr(c, "section", None) == prefix.split("/")[0]]
-    if len(sources) == 1:
-        for key in watched_keys(trainer, prefix) - values.keys():
+    found = [source.values for source in sources if source.values]
+    if len(found) >= len(sources) - 1:  # the one that looks now has no values yet
+        for key in watched_keys(trainer, prefix) - values.keys() - {key for one in found for key in one}:
             trainer.callback_metrics.pop(key, None)
 
 
@@ -82,12 +91,26 @@ def clear(trainer: Trainer, keys: Iterable[str]) -> None:
             trainer.callback_metrics.pop(key, None)
 
 
-def log(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float]) -> None:
+def log(
+    trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float], names: MetricNames
+) -> None:
     """Give values to every logger at the present step, and show them; `trainer.validate` returns them."""
+    names.announce(trainer.loggers, list(values), _other_names(trainer, names))
     if trainer.state.fn != "fit":
         # equal on all ranks, so that the maximum changes nothing, and Lightning does not ask for it key by key
         pl_module.log_dict(dict(values), sync_dist=True, reduce_fx="max")
         return
     for logger in trainer.loggers:
-        logger.log_metrics(dict(values), step=trainer.global_step)
+        logger.log_metrics(names.for_logger(logger, values), step=trainer.global_step)
     publish(trainer, values)
+
+
+# what the module logs, and what the other diagnostics have announced
+def _other_names(trainer: Trainer, names: MetricNames) -> set[str]:
+    others: list[MetricNames] = [
+        callback.metric_names
+        for callback in callbacks_of(trainer)
+        if hasattr(callback, "metric_names") and callback.metric_names is not names
+    ]
+    left_out = {name for other in (names, *others) for name in other.left_out}
+    return (set(trainer.logged_metrics) - left_out).union(*(other.sent for other in others))

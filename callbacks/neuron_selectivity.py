@@ -1,7 +1,7 @@
 """NeuronSelectivity: which neurons tell the classes apart, and how well they know the latents behind the data."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -10,7 +10,7 @@ from lightning_ssl_theory.checks import check_integer
 from lightning_ssl_theory.data.batch import read_images, read_known_labels, read_latents
 from lightning_ssl_theory.metrics import LatentSelectivity, Selectivity
 from lightning_ssl_theory.metrics.latent_selectivity import LatentSelectivityValues, check_both_values
-from lightning_ssl_theory.metrics.selectivity import check_alpha
+from lightning_ssl_theory.metrics.selectivity import SelectivityValues, check_alpha
 from lightning_ssl_theory.tracing import Output
 from lightning_ssl_theory.tracing.inputs import rows_of
 from lightning_ssl_theory.tracing.layer_features import Pool
@@ -18,6 +18,7 @@ from lightning_ssl_theory.tracing.layer_features import Pool
 from .class_count import check_any_label, class_count
 from .diagnostic import Diagnostic
 from .feature_metrics import FeatureMetrics
+from .pictures import MAX_ROWS, Picture, Table
 from .tapped_layers import TappedLayers
 
 
@@ -59,6 +60,7 @@ class NeuronSelectivity(Diagnostic):
     """
 
     section = "selectivity"
+    best: ClassVar[Mapping[str, str]] = {"selective_share": "max"}
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class NeuronSelectivity(Diagnostic):
         self._metrics = FeatureMetrics(self._layers.names, self._metric)
         self._latent_metrics = FeatureMetrics(self._layers.names, self._latent_metric)
         self.latents: dict[str, LatentSelectivityValues] = {}
+        self._tables: dict[str, Table] = {}
 
     def identity(self) -> dict[str, Any]:
         """The arguments that tell two callbacks of one class apart."""
@@ -129,9 +132,11 @@ class NeuronSelectivity(Diagnostic):
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float | Tensor]:
         """Selectivity of every layer over all ranks."""
         check_any_label(self._num_known)
+        by_layer = self._metrics.compute(pl_module.device)
+        self._tables = {f"{name}/classes": class_table(found) for name, found in by_layer.items()}
         values: dict[str, float | Tensor] = {
             f"{name}/{key}": getattr(found, key)
-            for name, found in self._metrics.compute(pl_module.device).items()
+            for name, found in by_layer.items()
             for key in ("selective_share", "mean", "max", "max_z")
         }
         if self._num_latents is not None:
@@ -148,6 +153,10 @@ class NeuronSelectivity(Diagnostic):
         self._metrics.reset()
         self._latent_metrics.reset()
 
+    def pictures(self) -> dict[str, Picture]:
+        """For each layer, a table of its most selective neuron for every class."""
+        return dict(self._tables)
+
     def _metric(self, num_features: int) -> Selectivity:
         assert self._num_classes is not None
         return Selectivity(num_features, self._num_classes, alpha=self._alpha)
@@ -155,3 +164,23 @@ class NeuronSelectivity(Diagnostic):
     def _latent_metric(self, num_features: int) -> LatentSelectivity:
         assert self._num_latents is not None
         return LatentSelectivity(self._num_latents, num_features // self._num_latents)
+
+
+def class_table(found: SelectivityValues) -> Table:
+    """What a layer knows of each class: its clearest neuron, and how many neurons are beyond chance.
+
+    Args:
+        found: Selectivity of D neurons for C classes.
+
+    Returns:
+        One row for each class that has samples, the first 200.
+    """
+    present = (~found.values.isnan().all(1)).nonzero().flatten()[:MAX_ROWS]
+    z_scores, values = found.z_scores[present].cpu(), found.values[present].cpu()
+    best = z_scores.abs().argmax(1)
+    shares = (z_scores.abs() > found.z_threshold.cpu()).double().mean(1)
+    rows = zip(present.tolist(), shares.tolist(), best.tolist(), values, z_scores, strict=True)
+    return Table(
+        ("class", "selective share", "clearest neuron", "selectivity", "z-score"),
+        tuple((label, share, k, float(value[k]), float(z[k])) for label, share, k, value, z in rows),
+    )

@@ -1,7 +1,7 @@
 """OrthogonalityMonitor: how far constrained weights drift from orthonormal columns, and outputs from their ODE."""
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -45,6 +45,7 @@ class OrthogonalityMonitor(Diagnostic):
     """
 
     section = "orthogonality"
+    best: ClassVar[Mapping[str, str]] = {"drift": "max", "flow_distance": "max"}
     looks_at_training = True
     needs_images = False
 
@@ -52,7 +53,7 @@ class OrthogonalityMonitor(Diagnostic):
         self,
         layers: Sequence[str],
         *,
-        reference: Any = None,
+        reference: Sequence[Tensor] | Any = None,
         flow: str = "stiefel",
         contrastive: bool = True,
         **kwargs: Any,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     DistributedSampler,
     RandomSampler,
     SequentialSampler,
@@ -17,13 +18,22 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from lightning_ssl_theory.checks import InputError
+from lightning_ssl_theory.checks import InputError, described
 from lightning_ssl_theory.distributed import all_gather_rows, rank, world_size
 
 from .chosen_rows import rank_share, spread
 
 STREAM_SAMPLES = 10_000
 """Samples that are read of a stream without length where the user gives no number."""
+
+
+def check_loader(loader: Any, name: str) -> None:
+    """Raise InputError unless a value gives batches or is None; a dataset has batches of one image each."""
+    if loader is not None and (isinstance(loader, Dataset | str) or not isinstance(loader, Iterable)):
+        raise InputError(
+            f"Expected `{name}` to be a loader of batches, got {described(loader)}; "
+            "wrap a dataset in torch.utils.data.DataLoader."
+        )
 
 
 def rank_batches(loader: Any, num_samples: int | None) -> Iterable[Any]:
@@ -114,6 +124,23 @@ def rank_shard(loader: DataLoader | None, num_samples: int | None) -> DataLoader
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
     )
+
+
+def dataset_positions(rows: Tensor) -> tuple[Tensor, int]:
+    """Where the rows that this rank has read of `rank_batches` stand among those of all ranks.
+
+    Args:
+        rows: Of this rank, (n, ...); all ranks take part.
+
+    Returns:
+        Positions (n,), which do not depend on the number of ranks where the dataset has an order: every W-th sample is
+        this rank's; of a stream its rows follow those of the ranks before. And the number of rows of all ranks.
+    """
+    counts = all_gather_rows(torch.tensor([len(rows)])).tolist()
+    total, every = sum(counts), world_size()
+    own = torch.arange(len(rows), device=rows.device)
+    is_dealt = counts == [len(range(first, total, every)) for first in range(every)]
+    return (own * every + rank() if is_dealt else own + sum(counts[: rank()])), total
 
 
 def _sampled(loader: DataLoader) -> Sequence[int]:

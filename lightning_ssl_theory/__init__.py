@@ -5,11 +5,25 @@ from typing import TYPE_CHECKING, Any
 from lightning_ssl_theory import _checkout as _checkout
 
 if TYPE_CHECKING:
-    from lightning_ssl_theory.modules import ContrastiveSSL, FeatureDecouplingSSL, OrthogonalSSL, PretextSSL
+    from lightning_ssl_theory.modules import (
+        ContrastiveSSL,
+        FeatureDecouplingSSL,
+        MomentumContrastSSL,
+        OrthogonalSSL,
+        PredictorSSL,
+        PretextSSL,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["ContrastiveSSL", "FeatureDecouplingSSL", "OrthogonalSSL", "PretextSSL"]
+__all__ = [
+    "ContrastiveSSL",
+    "FeatureDecouplingSSL",
+    "MomentumContrastSSL",
+    "OrthogonalSSL",
+    "PredictorSSL",
+    "PretextSSL",
+]
 
 
 def __getattr__(name: str) -> Any:

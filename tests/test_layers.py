@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAME = "lightning_ssl_theory"
-GROUND = {"checks", "distributed", "moments", "warnings"}
+GROUND = {"checks", "distributed", "moments", "row_blocks", "warnings"}
 ROOT_FILES = {"__init__", "__main__", "_checkout"}  # what a user starts from: they lead to every room
 THEORY = {
     "tracing",
@@ -33,13 +33,13 @@ ALLOWED = {
     "manifolds": PLAIN | GROUND,
     "flows": PLAIN | GROUND,
     "sparse_coding": PLAIN | GROUND,
-    "networks": PLAIN | GROUND | {"torchvision", "sklearn"},
+    "networks": PLAIN | GROUND | {"torchvision", "sklearn", "manifolds"},
     "data": PLAIN | GROUND | {"torchvision", "sklearn", "sparse_coding", "lightning", "PIL"},
     "modules": PLAIN | GROUND | ROOMS | {"lightning"},
     "callbacks": PLAIN
     | GROUND
     | ROOMS - {"modules"}
-    | {"lightning", "torchmetrics", "torchvision", "matplotlib", "PIL"},
+    | {"lightning", "torchmetrics", "torchvision", "matplotlib", "PIL", "wandb"},
     "report": PLAIN
     | GROUND
     | {

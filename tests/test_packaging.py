@@ -2,9 +2,12 @@
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import lightning_ssl_theory
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,3 +33,19 @@ def test_a_clone_that_was_never_installed_imports(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+
+
+def test_there_is_one_version():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["version"] == "attr: lightning_ssl_theory.__version__"
+    assert f"\nversion: {lightning_ssl_theory.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_python_that_is_promised_is_tried():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    promised = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text()
+    assert re.findall(r'"(3\.\d+)"', workflow.split("matrix:")[1].splitlines()[1]) == promised
+    assert config["options"]["python_requires"] == f">={promised[0]}"

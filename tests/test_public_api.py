@@ -20,7 +20,7 @@ PACKAGES = [
 ]
 
 PROMISED = {
-    "lightning_ssl_theory": "ContrastiveSSL OrthogonalSSL PretextSSL",
+    "lightning_ssl_theory": "ContrastiveSSL MomentumContrastSSL OrthogonalSSL PredictorSSL PretextSSL",
     "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss "
     "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss",
     "lightning_ssl_theory.operators": "covariance_operators",
@@ -30,7 +30,7 @@ PROMISED = {
     "lightning_ssl_theory.data": "DigitsDataModule ImageDataModule HalfMoonsDataModule LatentTreeDataModule "
     "SparseCodingDataModule GaussianPretextDataModule",
     "lightning_ssl_theory.callbacks": "CovarianceOperators NeuronSelectivity FeatureNormMonitor LinearProbe "
-    "CollapseMonitor OrthogonalityMonitor GeneralizationMonitor",
+    "KNNProbe CollapseMonitor OrthogonalityMonitor GeneralizationMonitor",
 }
 
 

@@ -1,11 +1,9 @@
-"""The README's Python blocks run, and its table of keys is the one that the report uses."""
+"""The README is short, its Python blocks run, and the commands that .ci/run takes from it are there."""
 
 import re
 from pathlib import Path
 
 import pytest
-
-from lightning_ssl_theory.report.keys import keys_as_markdown
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -16,6 +14,10 @@ def test_python_block_runs(block):
     exec(compile(block, "README.md", "exec"), {})
 
 
-def test_table_of_keys_is_current():
-    table = README.split("<!-- keys:begin -->")[1].split("<!-- keys:end -->")[0]
-    assert table.strip() == keys_as_markdown(), "run: python -m lightning_ssl_theory.report.keys"
+def test_it_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("marker", ["ci:test", "ci:demo"])
+def test_marked_command_is_a_block(marker):
+    assert re.search(rf"^<!-- {marker} -->\n```bash\n.+\n```$", README, flags=re.MULTILINE)

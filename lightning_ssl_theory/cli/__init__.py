@@ -1,4 +1,4 @@
-"""The command line `lightning-ssl-theory`: demo, fit, validate, test and report."""
+"""The command line `lightning-ssl-theory`: demo, fit, validate, test, report, dashboard and doctor."""
 
 from lightning_ssl_theory.cli.main import main
 

@@ -12,14 +12,15 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
 from lightning_ssl_theory.cli.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint, remove_cut
-from lightning_ssl_theory.cli.refusals import explain, fail, refused_by_class
+from lightning_ssl_theory.cli.config_faults import first_fault, place_of_refusal
+from lightning_ssl_theory.cli.given_settings import GivenSettings, given_settings
+from lightning_ssl_theory.cli.refusals import PROGRAM, fail, refused_by_class
 from lightning_ssl_theory.cli.run_folder import (
     finish_loggers,
     is_first_process,
@@ -30,11 +31,14 @@ from lightning_ssl_theory.cli.run_folder import (
     run_of_name,
 )
 from lightning_ssl_theory.cli.run_metrics import RunMetrics, rows_until
+from lightning_ssl_theory.cli.saved_config import SavedConfig
 from lightning_ssl_theory.cli.stop_signals import restored_signals
-from lightning_ssl_theory.cli.wandb_run import WandbMode
+from lightning_ssl_theory.cli.wandb_run import WandbMode, usual_mode
+from lightning_ssl_theory.cli.yaml_values import register_tensors
 from lightning_ssl_theory.report import RunFolderError, read_run, results_table, write_report
 from lightning_ssl_theory.report.write import is_full
 
+_MAX_LENGTH = 400
 _YAML_MODE = "yaml_with_short_names"
 # what YAML may call by its bare name, also where another library has a class of the same name
 _SHORT_NAMES = {
@@ -57,6 +61,9 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
         RuntimeError: See above.
         ValueError: See above.
     """
+    subcommand, *options = sys.argv[1:] if arguments is None else arguments
+    given = _given(options)
+    register_tensors()
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
     settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
     try:
@@ -68,18 +75,22 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
-                parser_kwargs={**settings, **{name: dict(settings) for name in TrainingCLI.subcommands()}},
-                save_config_callback=_SaveConfig,
+                parser_kwargs={
+                    "prog": PROGRAM,
+                    **settings,
+                    **{name: dict(settings) for name in TrainingCLI.subcommands()},
+                },
+                save_config_callback=SavedConfig,
                 save_config_kwargs={"overwrite": True},
                 args=None if arguments is None else list(arguments),
             )
     except argparse.ArgumentError as error:
-        given = sys.argv[1:] if arguments is None else arguments
-        fail(explain(error.message, arguments=given, keys=_keys(given[0]), short_names=_SHORT_NAMES))
+        fault = first_fault(given, _keys(subcommand), _SHORT_NAMES, _YAML_MODE)
+        fail(fault or " ".join(error.message.split())[:_MAX_LENGTH])
     except ValueError as error:
-        if sentence := refused_by_class(str(error)):
-            fail(sentence)
-        raise
+        if (sentence := refused_by_class(str(error))) is None:
+            raise
+        fail(f"{place_of_refusal(sentence, given, _YAML_MODE)}{sentence}")
     except MisconfigurationException as error:
         fail(str(error))
     except OSError as error:
@@ -121,7 +132,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--wandb",
             type=WandbMode,
-            default="offline",
+            default=usual_mode(),
             help="Whether Weights & Biases gets the run: sent, kept in files, or not at all.",
         )
 
@@ -183,6 +194,20 @@ class TrainingCLI(LightningCLI):
             finish_loggers(self.trainer.loggers, is_success=is_success)
             _show_results(self.trainer)
 
+    def after_validate(self) -> None:
+        """Name the diagnostics that had nothing to look at."""
+        for callback in vars(self.trainer)["callbacks"]:
+            if isinstance(callback, callbacks.Diagnostic) and not callback.values:
+                reason = "its warning above says why"
+                if callback.looks_at_training:
+                    reason = "it looks at training batches, which `validate` has none of; use `fit`"
+                print(f"{type(callback).__name__} logged nothing: {reason}.")
+
+    def after_test(self) -> None:
+        """Say that diagnostics do not look at test images."""
+        if any(isinstance(callback, callbacks.Diagnostic) for callback in vars(self.trainer)["callbacks"]):
+            print("Diagnostics logged nothing: they look in `fit` and `validate`, not in `test`.")
+
     # Lightning's merges the hyperparameters of the checkpoint into the configuration, which fails in 2.5.5 and 2.5.6
     def _parse_ckpt_path(self) -> None:
         return None
@@ -193,16 +218,6 @@ class TrainingCLI(LightningCLI):
         stem = Path(str(files[-1])).stem if files else "run"
         default = stem if self.subcommand == "fit" else f"{stem}-{self.subcommand}"
         return settings.get("name") or default
-
-
-class _SaveConfig(SaveConfigCallback):
-    """Keeps the configuration in the run folder, and with the run at Weights & Biases."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(settings)
 
 
 def _continue_metrics(logger: RunMetrics, checkpoint: Checkpoint) -> None:
@@ -233,7 +248,12 @@ def _without_hints() -> Iterator[None]:
     logger.addFilter(_is_no_tip)
     try:
         with warnings.catch_warnings():
-            for start in ("Checkpoint directory", "`isinstance\\(treespec", "The dirpath has changed"):
+            for start in (
+                r"\s*Unable to serialize",
+                "Checkpoint directory",
+                "`isinstance\\(treespec",
+                "The dirpath has changed",
+            ):
                 warnings.filterwarnings("ignore", message=start)
             yield
     finally:
@@ -242,6 +262,11 @@ def _without_hints() -> Iterator[None]:
 
 def _is_no_tip(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()
+
+
+def _given(options: Sequence[str]) -> GivenSettings:
+    given = given_settings(options)
+    return given._replace(settings=_with_full_paths(given.settings))
 
 
 def _load_with_short_names(text: str) -> Any:

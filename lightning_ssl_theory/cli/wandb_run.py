@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 if TYPE_CHECKING:
@@ -22,6 +23,37 @@ WandbMode = Literal["online", "offline", "off"]
 
 _PROJECT = "lightning-ssl-theory"
 _SECONDS_TO_CONNECT = 20
+# what WANDB_MODE may say, also in the words of older versions
+_MODES: dict[str, WandbMode] = {
+    "online": "online",
+    "run": "online",
+    "shared": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "off",
+}
+
+
+def usual_mode() -> WandbMode:
+    """Whether Weights & Biases gets a run where nothing is said of it: as WANDB_MODE says, else in files.
+
+    Returns:
+        The mode.
+
+    Raises:
+        InputError: If WANDB_MODE is none of wandb's words.
+    """
+    found = os.environ.get("WANDB_MODE") or "offline"
+    if found.lower() not in _MODES:
+        raise InputError(
+            f"Expected WANDB_MODE to be online, offline or disabled, got {found!r}; change it, or pass --wandb."
+        )
+    return _MODES[found.lower()]
+
+
+def project_name() -> str:
+    """The project of runs and dashboards: WANDB_PROJECT, else one named after this library."""
+    return os.environ.get("WANDB_PROJECT") or _PROJECT
 
 
 def _as_long_as_it_lives(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +85,17 @@ class RunWandbLogger(WandbLogger):
     log_table = _as_long_as_it_lives(WandbLogger.log_table)
     watch = _as_long_as_it_lives(WandbLogger.watch)
     finalize = _as_long_as_it_lives(WandbLogger.finalize)
+
+    @_as_long_as_it_lives
+    def define_metric(self, name: str, *, step_metric: str, summary: str | None = None) -> None:
+        """Say over what a metric is drawn, and what the run's summary keeps of it.
+
+        Args:
+            name: The metric, with its dots escaped.
+            step_metric: Another one.
+            summary: "last", "min" or "max", several with commas between them.
+        """
+        self.experiment.define_metric(name, step_metric=step_metric, summary=summary)
 
     @_as_long_as_it_lives
     def finish(self, *, is_success: bool) -> None:
@@ -101,7 +144,7 @@ def wandb_logger(
     """
     run_id = _newest_id(save_dir) if is_continued else None
     run = _start(mode, name, save_dir, run_id) if getattr(rank_zero_only, "rank", 0) == 0 else None
-    return RunWandbLogger(name, save_dir=save_dir, project=_PROJECT, experiment=run)
+    return RunWandbLogger(name, save_dir=save_dir, project=project_name(), experiment=run)
 
 
 def _newest_id(save_dir: Path) -> str | None:
@@ -115,7 +158,7 @@ def _start(mode: Literal["online", "offline"], name: str, save_dir: Path, run_id
 
     if mode == "online":
         reason = "nobody is logged in (`wandb login`)"
-        if _has_credentials():
+        if has_credentials():
             try:
                 return _init("online", name, save_dir, run_id)
             except (wandb.errors.Error, OSError) as error:
@@ -133,7 +176,7 @@ def _init(mode: Literal["online", "offline"], name: str, save_dir: Path, run_id:
     # `mode` here and not WandbLogger(offline=True), which sets WANDB_MODE for the whole process
     settings = wandb.Settings(silent=True, console="off", init_timeout=_SECONDS_TO_CONNECT, finish_timeout=60)
     run = wandb.init(
-        project=_PROJECT,
+        project=project_name(),
         name=name,
         dir=save_dir,
         mode=mode,
@@ -144,11 +187,12 @@ def _init(mode: Literal["online", "offline"], name: str, save_dir: Path, run_id:
     # WandbLogger does the same for the runs it starts itself
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    run.define_metric("train/loss", step_metric="trainer/global_step", summary="min,last")
     return run
 
 
-# Whether wandb would log in without asking: it must not wait for an answer at a terminal.
-def _has_credentials() -> bool:
+def has_credentials() -> bool:
+    """Whether wandb would log in without asking, as it must where nobody answers at a terminal."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -9,12 +9,14 @@ from torch.nn.functional import grid_sample, pad
 
 from lightning_ssl_theory.checks import (
     InputError,
+    check_dtype,
     check_finite,
     check_instance,
     check_number,
     check_sequence,
     check_shape,
 )
+from lightning_ssl_theory.data.counted_draws import counted_uniforms
 
 _TRIES = 10
 _RATIO = math.log(4 / 3)
@@ -32,11 +34,12 @@ def random_views(
     gray: float = 0.2,
     blur: float = 0.5,
     generator: torch.Generator | None = None,
+    seeds: Tensor | None = None,
 ) -> Tensor:
     r"""One random view of each image of a batch, by the law of `random_view` for images of their own size.
 
     Every image has its own draws. Departures from :func:`random_view`: (1) pixels are not rounded to 1 / 255 between
-    the steps; (2) the draws are those of `generator`, not of torch's global one.
+    the steps; (2) the draws are those of `generator` or `seeds`, not of torch's global one.
 
     Args:
         images: (N, C, S, S), uint8 or floating in [0, 1]; C is the length of `mean`, 1 or 3.
@@ -48,13 +51,16 @@ def random_views(
         gray: In [0, 1].
         blur: In [0, 1].
         generator: On the CPU; torch's global one by default.
+        seeds: (N,) int64, in place of a generator: the view of an image is then a function of the image and its
+            seed, whatever else is in the batch.
 
     Returns:
         (N, C, S, S) float32, on the device of the images. O(N C S^2) time: some 0.2 ms for an image of CIFAR's size
         on a CPU.
 
     Raises:
-        InputError: If images are not square, have another number of channels, or a strength is out of its range.
+        InputError: If images are not square, have another number of channels, a strength is out of its range, or
+            there are a generator and seeds.
 
     Example:
         >>> images = torch.full((4, 3, 8, 8), 255, dtype=torch.uint8)
@@ -70,8 +76,7 @@ def random_views(
         ("blur", blur, "[0, 1]"),
     ):
         check_number(value, name, interval)
-    check_instance(generator, "generator", torch.Generator, or_none=True)
-    draw = _Draws(len(images), images.device, generator)
+    draw = _Draws(len(images), images.device, generator, seeds)
     views = images.float().clone() if images.is_floating_point() else images.float() / 255
     has_color = len(mean) > 1
     if crop or flip:
@@ -92,12 +97,24 @@ def random_views(
 class _Draws:
     """Independent draws for each image, shaped (N, 1, 1, 1)."""
 
-    def __init__(self, count: int, device: torch.device, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, count: int, device: torch.device, generator: torch.Generator | None, seeds: Tensor | None
+    ) -> None:
+        check_instance(generator, "generator", torch.Generator, or_none=True)
+        if seeds is not None:
+            check_shape(seeds, "seeds", str(count))
+            check_dtype(seeds, "seeds", torch.int64)
+            if generator is not None:
+                raise InputError("Expected a `generator` or `seeds`, got both; pass one of them.")
         self._count, self._device, self._generator = count, device, generator
+        self._seeds, self._num_drawn = None if seeds is None else seeds.to(device), 0
 
     def rows(self, width: int) -> Tensor:
         """Uniform in [0, 1), (N, width)."""
-        return torch.rand(self._count, width, generator=self._generator).to(self._device)
+        if self._seeds is None:
+            return torch.rand(self._count, width, generator=self._generator).to(self._device)
+        self._num_drawn += width
+        return counted_uniforms(self._seeds, self._num_drawn - width, width)
 
     def uniform(self, low: float, high: float) -> Tensor:
         return low + (high - low) * self.rows(1).reshape(-1, 1, 1, 1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
@@ -19,7 +20,8 @@ def open_image_folder(data_dir: Path, part: str) -> Dataset[Any]:
         part: "train" or "test"; "test" reads `test`, or `val` where there is no `test`.
 
     Returns:
-        Dataset of (PIL image in RGB, label).
+        Dataset of (PIL image in RGB, label): of any size and of 8 bits a channel, gray, palette and CMYK images
+        included. An image that cannot be read raises InputError with the name of its file.
 
     Raises:
         FileNotFoundError: a folder is missing or has no images.
@@ -34,7 +36,7 @@ def open_image_folder(data_dir: Path, part: str) -> Dataset[Any]:
             f"got {len(classes)} classes ({odd} on one side only); use the same folder names."
         )
     try:
-        return ImageFolder(str(folder))
+        return ImageFolder(str(folder), loader=_read_image)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"Expected images in every class folder of {folder}, got none in some; {_LAYOUT}."
@@ -54,6 +56,23 @@ def image_folder_classes(data_dir: Path) -> list[str]:
         FileNotFoundError: `train` is missing or has no folders.
     """
     return _class_names(data_dir / "train")
+
+
+def _read_image(path: str) -> Image.Image:
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            image.load()
+            mode, converted = image.mode, image.convert("RGBA" if "transparency" in image.info else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"Expected an image in {path}, got a file that cannot be read ({reason}); replace or remove it."
+        ) from error
+    if mode.startswith(("I", "F")):  # what is above 255 would come out white
+        raise InputError(
+            f"Expected 8 bits a channel in {path}, got an image of mode {mode}; convert it to 8 bits."
+        )
+    return converted.convert("RGB")
 
 
 def _class_names(folder: Path) -> list[str]:

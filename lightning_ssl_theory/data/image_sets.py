@@ -1,15 +1,19 @@
 """The image data sets known by name: their facts, and reading them."""
 
-from collections.abc import Callable
+import gzip
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch.utils.data import Dataset
-from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, FashionMNIST
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
 
 from lightning_ssl_theory.data.image_folder import open_image_folder
 
-ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "image_folder"]
+ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "svhn", "image_folder"]
 Part = Literal["train", "unlabeled", "test"]
 
 
@@ -45,6 +49,7 @@ def _read_by_train_flag(kind: Callable[..., Dataset[Any]]) -> Callable[[Path, Pa
     return lambda root, part, download: kind(root, train=part == "train", download=download)
 
 
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 _IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 _CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
 _STL10 = ("train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y.bin")
@@ -98,6 +103,16 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         std=(0.2603, 0.2566, 0.2713),
         usual=Strengths(blur=0.5),
     ),
+    "svhn": ImageSet(
+        lambda root, part, download: SVHN(str(root), split=part, download=download),
+        folder="",
+        files=("train_32x32.mat", "test_32x32.mat"),
+        size=32,
+        num_classes=10,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        usual=Strengths(flip=0.0),
+    ),
     "image_folder": ImageSet(
         lambda root, part, download: open_image_folder(root, part),
         folder="",
@@ -129,16 +144,33 @@ def open_image_set(name: ImageSetName, data_dir: Path, part: Part, *, download: 
     facts = IMAGE_SETS[name]
     if name == "image_folder":
         return facts.read(data_dir, part, download)
+    folder = data_dir / facts.folder
     try:
+        _unpack(folder, facts.files)
         return facts.read(data_dir, part, download)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        folder = data_dir / facts.folder
-        reason = f" (download failed: {' '.join(str(error).split())})" if download else ""
+    except (*_DAMAGED, OSError, RuntimeError, ValueError, AssertionError) as error:
+        failed = "download" if download else "unpacking" if isinstance(error, _DAMAGED) else None
+        reason = f" ({failed} failed: {' '.join(str(error).split())})" if failed else ""
         raise FileNotFoundError(
             f"Expected the unpacked files {', '.join(facts.files)} of {name} in {folder}, "
             f"got {_contents(folder, facts.files)}{reason}; "
             "put them there, or pass download=True on a machine with a network."
         ) from error
+
+
+# Files that lie in a folder packed, as MNIST's are handed out; whole ones appear at once, also for other processes.
+def _unpack(folder: Path, files: Sequence[str]) -> None:
+    for file in files:
+        packed, unpacked = folder / f"{file}.gz", folder / file
+        if unpacked.exists() or not packed.exists() or not packed.stat().st_size:
+            continue
+        unfinished = folder / f"{file}.{os.getpid()}.part"
+        try:
+            with gzip.open(packed) as source, unfinished.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            unfinished.replace(unpacked)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 # What lies in a folder instead of the expected files, in few words.

@@ -7,12 +7,17 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_instance, check_integer, check_word
-from lightning_ssl_theory.data.epochs import check_seed, training_loader
+from lightning_ssl_theory.data.clean_images import (
+    CleanImages,
+    SeededImageDataset,
+    SeededImages,
+    views_of_batch,
+)
+from lightning_ssl_theory.data.epochs import EpochDataset, check_seed, training_loader
 from lightning_ssl_theory.data.held_views import NUM_VIEWS, check_num_views
 from lightning_ssl_theory.data.image_folder import image_folder_classes
 from lightning_ssl_theory.data.image_sets import (
@@ -25,7 +30,7 @@ from lightning_ssl_theory.data.image_sets import (
 )
 from lightning_ssl_theory.data.multi_view import MultiViewDataset
 from lightning_ssl_theory.data.strength import Strength, strength_of
-from lightning_ssl_theory.data.views import clean_image, random_view
+from lightning_ssl_theory.data.views import clean_image, random_view, stored_image
 
 _LIMITS = Strengths(crop=0.99, flip=1.0, color=2.5, gray=1.0, blur=1.0)
 
@@ -42,12 +47,19 @@ class ImageDataModule(LightningDataModule):
     "cifar100"        50000 images (3, 32, 32), 100 classes       cifar-100-python/train, test, meta
     "stl10"           100000 images (3, 96, 96) without label,    stl10_binary/unlabeled_X.bin, ...
                       label -1; probes: 5000 of 10 classes
+    "svhn"            73257 images (3, 32, 32), 10 classes        train_32x32.mat, test_32x32.mat
     "image_folder"    all images, in colour                       train/<class>/*, test or val/<class>/*
     ================  ==========================================  ========================================
 
     Validation and test are the test images. Pixels in [0, 1] are normalised by the mean and the standard
     deviation of each channel over the training images (for folders: over ImageNet's). Order and views are
     functions of `seed` and the epoch, see :class:`MultiViewDataset`.
+
+    With `augment_on_device` the training loader gives clean images as they are stored, :class:`SeededImages`, and the
+    views are made of the whole batch on the device to which Lightning brings it (`on_after_batch_transfer`; a loop of
+    one's own calls it). What differs from views made by the loader: (1) a crop is taken from the image resized to
+    `image_size`, its centre where it is not square, and not from the file's own pixels; (2) pixels are not rounded to
+    1 / 255 between the steps; (3) other random draws, of the same law, with the same promise.
 
     Each strength is a number, or True for what is usual for the data set, or 0, False or None for off:
     see :func:`random_view` for what it does.
@@ -58,15 +70,17 @@ class ImageDataModule(LightningDataModule):
         batch_size: N, at most the number of training images of a process.
         num_views: A >= 1 views of each image.
         crop: share of the area that a crop may lose, in [0, 1). Usual: 0.8; MNIST and Fashion-MNIST 0.6.
-        flip: probability in [0, 1]. Usual: 0.5; MNIST 0.
+        flip: probability in [0, 1]. Usual: 0.5; MNIST and SVHN 0.
         color: in [0, 2.5]. Usual: 0.5.
         gray: probability in [0, 1]. Usual: 0.2; MNIST and Fashion-MNIST 0.
         blur: probability in [0, 1]. Usual: 0.5 for STL-10 and folders, else 0.
         num_workers: loader processes of each loader, kept between epochs.
         download: whether torchvision may fetch missing files (not for folders).
         image_size: height and width in pixels; None is the data set's own, 224 for folders.
-        num_probe_samples: at most this many training images, always the same, in `probe_dataloader`;
-            None is all.
+        num_train_samples: at most this many training images, always the same, of all classes, in
+            `train_dataloader`; None is all.
+        num_probe_samples: the same for `probe_dataloader`.
+        augment_on_device: whether views are made of whole batches where the network is, see above.
         seed: of the order and the views, >= 0.
 
     Attributes:
@@ -91,7 +105,9 @@ class ImageDataModule(LightningDataModule):
         num_workers: int = 0,
         download: bool = False,
         image_size: int | None = None,
+        num_train_samples: int | None = None,
         num_probe_samples: int | None = None,
+        augment_on_device: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -103,20 +119,27 @@ class ImageDataModule(LightningDataModule):
         check_integer(num_views, "num_views")
         check_integer(num_workers, "num_workers", at_least=0)
         check_flag(download, "download")
+        check_flag(augment_on_device, "augment_on_device")
         _check_counts(
             image_size=image_size,
+            num_train_samples=num_train_samples,
             num_probe_samples=num_probe_samples,
         )
         self._facts = _facts_of(dataset, download=download)
         self._dataset, self._data_dir, self._download = dataset, Path(data_dir), download
         self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
         self._num_workers, self._num_probe_samples = num_workers, num_probe_samples
+        self._num_train_samples, self._on_device = num_train_samples, augment_on_device
+        if augment_on_device:  # else a module's own hook of this name is the one that Lightning calls
+            self.on_after_batch_transfer = self._with_views  # type: ignore[method-assign]
         given = {"crop": crop, "flip": flip, "color": color, "gray": gray, "blur": blur}
         usual, limits = self._facts.usual._asdict(), _LIMITS._asdict()
-        self._strengths = {
-            name: strength_of(value, name, usual=usual[name], maximum=limits[name])
-            for name, value in given.items()
-        }
+        self._strengths = Strengths(
+            **{
+                name: strength_of(value, name, usual=usual[name], maximum=limits[name])
+                for name, value in given.items()
+            }
+        )
         size = image_size or self._facts.size
         self.image_shape = (len(self._facts.mean), size, size)
         self._parts: dict[Part, Dataset[Any]] = {}
@@ -149,13 +172,20 @@ class ImageDataModule(LightningDataModule):
         """Views of the training images.
 
         Returns:
-            Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,).
+            Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,); with `augment_on_device` of
+            `SeededImages`.
 
         Raises:
             InputError: the batch size exceeds the number of training images of a process.
         """
         images = self._part("unlabeled" if self._dataset == "stl10" else "train")
-        views = MultiViewDataset(images, self._random(), num_views=self._num_views, seed=self._seed)
+        if self._num_train_samples is not None:
+            images = _mixed(images, self._num_train_samples)
+        views: EpochDataset
+        if self._on_device:
+            views = SeededImageDataset(images, stored_image(self.image_shape[1]), seed=self._seed)
+        else:
+            views = MultiViewDataset(images, self._random(), num_views=self._num_views, seed=self._seed)
         return training_loader(views, self._batch_size, seed=self._seed, num_workers=self._num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -198,23 +228,34 @@ class ImageDataModule(LightningDataModule):
         return self._mixed_loader(views)
 
     def _random(self) -> v2.Transform:
-        return random_view(self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths)
+        return random_view(
+            self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths._asdict()
+        )
 
     def _clean(self) -> v2.Transform:
         return clean_image(self.image_shape[1], self._facts.mean, self._facts.std)
 
     def _clean_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
-        return self._mixed_loader(_CleanImages(images, self._clean()), limit=limit)
+        return self._mixed_loader(CleanImages(images, self._clean()), limit=limit)
 
     def _mixed_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
-        # mixed, always in the same way: folders come class by class, and whoever takes the first batches wants all
-        order = torch.randperm(len(cast(Sized, images)), generator=torch.Generator().manual_seed(0))[:limit]
         return DataLoader(
-            Subset(images, order.tolist()),
+            _mixed(images, limit),
             self._batch_size,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
         )
+
+    def _with_views(self, batch: Any, dataloader_idx: int) -> Any:
+        if isinstance(batch, SeededImages):
+            facts = self._facts
+            views = views_of_batch(batch, self._num_views, facts.mean, facts.std, self._strengths)
+            if self.trainer is not None:  # the dtype of the network's inputs, which the images had none of
+                views = self.trainer.precision_plugin.convert_input(views)
+            batch = [views, batch.labels]
+        if self.trainer is None:
+            return batch
+        return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 
     def _all_parts(self) -> tuple[Part, ...]:
         return ("unlabeled", "train", "test") if self._dataset == "stl10" else ("train", "test")
@@ -228,21 +269,15 @@ class ImageDataModule(LightningDataModule):
         return open_image_set(self._dataset, self._data_dir, part, download=download)
 
 
+# Always in the same way: folders come class by class, and whoever takes the first images wants all classes.
+def _mixed(images: Dataset[Any], limit: int | None = None) -> Subset[Any]:
+    order = torch.randperm(len(cast(Sized, images)), generator=torch.Generator().manual_seed(0))[:limit]
+    return Subset(images, order.tolist())
+
+
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         check_integer(count, name, or_none=True)
-
-
-class _CleanImages(Dataset[tuple[Tensor, int]]):
-    def __init__(self, images: Dataset[Any], transform: v2.Transform) -> None:
-        self._images, self._transform = images, transform
-
-    def __len__(self) -> int:
-        return len(cast(Sized, self._images))
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self._images[index]
-        return self._transform(image), label
 
 
 def _facts_of(dataset: ImageSetName, *, download: bool) -> ImageSet:

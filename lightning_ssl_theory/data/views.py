@@ -99,6 +99,23 @@ def clean_image(size: int, mean: Sequence[float], std: Sequence[float]) -> v2.Tr
     return v2.Compose([v2.ToImage(), *_clean_crop(size), *_normalised(mean, std)])
 
 
+def stored_image(size: int) -> v2.Transform:
+    """The image of `clean_image` before it is normalised, in the pixels that are stored.
+
+    Args:
+        size: height and width of the result in pixels.
+
+    Returns:
+        Transform of a PIL image or an image tensor (C, H, W) to a tensor (C, size, size), uint8 for usual images.
+
+    Example:
+        >>> stored_image(28)(torch.full((1, 40, 28), 255, dtype=torch.uint8)).unique()
+        tensor([255], dtype=torch.uint8)
+    """
+    check_integer(size, "size", at_most=2**20)
+    return v2.Compose([v2.ToImage(), *_clean_crop(size), v2.ToPureTensor()])
+
+
 def _check_normalisation(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     check_integer(size, "size", at_most=2**20)
     check_sequence(mean, "mean")

@@ -1,14 +1,17 @@
 """Loss modules: `loss(z1, z2)` is the value, `loss.parts(z1, z2)` its alignment and regularization.
 
 Those of pretext learning compare with targets: `PredictionLoss`, and `BoostedLeastSquaresLoss` with the parts
-downstream and pretext.
+downstream and pretext. `NegativeCosineLoss(predictions, targets)` is that of `PredictorSSL`, and
+`QueuedInfoNCELoss(queries, keys, queue)` that of `MomentumContrastSSL`.
 """
 
 from lightning_ssl_theory.losses.boosted_least_squares import BoostedLeastSquaresLoss
 from lightning_ssl_theory.losses.cross_correlation import CrossCorrelationLoss
 from lightning_ssl_theory.losses.info_nce import InfoNCELoss
+from lightning_ssl_theory.losses.negative_cosine import NegativeCosineLoss
 from lightning_ssl_theory.losses.pairwise import PairwiseLoss
 from lightning_ssl_theory.losses.prediction import PredictionLoss
+from lightning_ssl_theory.losses.queued_info_nce import QueuedInfoNCELoss
 from lightning_ssl_theory.losses.simple_contrastive import SimpleContrastiveLoss
 from lightning_ssl_theory.losses.soft_triplet import SoftTripletLoss
 from lightning_ssl_theory.losses.spectral_contrastive import SpectralContrastiveLoss
@@ -20,8 +23,10 @@ __all__ = [
     "BoostedLeastSquaresLoss",
     "CrossCorrelationLoss",
     "InfoNCELoss",
+    "NegativeCosineLoss",
     "PairwiseLoss",
     "PredictionLoss",
+    "QueuedInfoNCELoss",
     "SimpleContrastiveLoss",
     "SoftTripletLoss",
     "SpectralContrastiveLoss",

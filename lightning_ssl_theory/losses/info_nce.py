@@ -5,10 +5,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import softplus
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_positive, described
 from lightning_ssl_theory.distributed import RowPlaces
+from lightning_ssl_theory.losses.negatives import negatives_logsumexp
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -29,7 +30,8 @@ class InfoNCELoss(PairwiseLoss):
     anchors, 2N - 2 negatives each, N the samples of all ranks, and c = 1. With `distance="squared"` r is
     half the squared distance of the outputs as they are, and :math:`c = \tau`.
 
-    Cost: O(n_r N D) time and O(n_r N + N D) memory a rank; with `num_negatives=1` O(N D).
+    Cost: O(n_r N D) time and O(N D) memory a rank; with `num_negatives=1` O(N D) both. Second derivatives, forward-mode
+    derivatives, torch.func and torch.compile take O(n_r N) memory more.
 
     Args:
         temperature: :math:`\tau > 0`.
@@ -120,19 +122,10 @@ class InfoNCELoss(PairwiseLoss):
         return softplus(torch.cat(excess) / self.temperature, threshold=40.0).sum() / len(excess)
 
     def _all_negatives(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
-        own = torch.arange(places.first, places.first + len(z1), device=z1.device)
-        first_views, second_views = gather_views(z1, z2, places)
-        if not self.symmetric:
-            return cross_entropy(self._logits(z1, second_views), own, reduction="sum")
-        logits = self._logits(torch.cat([z1, z2]), torch.cat([first_views, second_views]))
-        itself = torch.cat([own, own + places.total])
-        logits[torch.arange(len(itself), device=z1.device), itself] = -math.inf
-        return cross_entropy(logits, torch.cat([own + places.total, own]), reduction="sum") / 2
-
-    def _logits(self, anchors: Tensor, keys: Tensor) -> Tensor:
-        # Minus r over the temperature, up to a constant for each anchor, which the softmax ignores.
-        if self.distance == "cosine":
-            return (anchors / self.temperature) @ keys.mT
-        centre = keys.detach().mean(0)  # distances do not depend on it, their rounding does
-        anchors, keys = (anchors - centre) / self.temperature, keys - centre
-        return torch.addmm(-half_squares(keys) / self.temperature, anchors, keys.mT)
+        similarity = (z1 * z2).sum(1) if self.distance == "cosine" else -r_positive
+        negatives = negatives_logsumexp(
+            z1, z2, places, temperature=self.temperature, distance=self.distance, symmetric=self.symmetric
+        )
+        num_anchors = 2 if self.symmetric else 1  # of a sample
+        excess = negatives - (similarity / self.temperature).repeat(num_anchors)
+        return softplus(excess, threshold=40.0).sum() / num_anchors

@@ -8,12 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_ssl_theory.checks import InputError, check_instance, check_positive
-from lightning_ssl_theory.manifolds.orthonormal_columns import (
-    grassmann_tangent,
-    polar_retraction,
-    qr_retraction,
-    stiefel_tangent,
-)
+from lightning_ssl_theory.manifolds.orthonormal_steps import check_constrained, orthonormal_step
 
 Constraint = Literal["grassmann", "stiefel", "polar", "frobenius", "none"]
 """What a step keeps: W^T W = I in three ways, the Frobenius norm, or nothing."""
@@ -38,15 +33,15 @@ def check_constraint(constraint: str) -> None:
 class ConstrainedSGD(Optimizer):
     r"""Gradient descent that keeps every matrix within its constraint, without momentum.
 
-    ==========  ==================================================================================
+    =========== ==================================================================================
     constraint  step from W with gradient G
-    ==========  ==================================================================================
+    =========== ==================================================================================
     "grassmann" QR retraction of :math:`W - lr\,(G - W W^\top G)`
     "stiefel"   QR retraction of :math:`W - lr\,(G - W\,\mathrm{sym}(W^\top G))`
     "polar"     polar projection of :math:`W - lr\,G`
     "frobenius" :math:`W - lr\,G`, scaled down to the Frobenius norm of orthonormal columns
     "none"      :math:`W - lr\,G`
-    ==========  ==================================================================================
+    =========== ==================================================================================
 
     The first three keep orthonormal columns. As lr goes to 0, "stiefel" and "polar" follow the same flow and
     "grassmann" its own; their time is the sum of the learning rates. "frobenius" keeps
@@ -90,7 +85,7 @@ class ConstrainedSGD(Optimizer):
         check_constraint(group["constraint"])
         for parameter in group["params"]:
             if group["constraint"] != "none":
-                _check_matrix(parameter)
+                check_constrained(parameter)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -116,30 +111,12 @@ class ConstrainedSGD(Optimizer):
 def _moved(weight: Tensor, gradient: Tensor, lr: float, constraint: Constraint) -> Tensor:
     if constraint == "none":
         return weight - lr * gradient
-    if weight.shape[0] < weight.shape[1]:
-        return _moved(weight.mT, gradient.mT, lr, constraint).mT
     if constraint == "frobenius":
         return _into_ball(weight - lr * gradient)
-    if constraint == "polar":
-        return polar_retraction(weight - lr * gradient)
-    tangent = grassmann_tangent if constraint == "grassmann" else stiefel_tangent
-    return qr_retraction(weight - lr * tangent(weight, gradient))
+    return orthonormal_step(weight, -lr * gradient, constraint)
 
 
-# The nearest matrix (H, D) whose Frobenius norm is at most that of one with orthonormal columns, sqrt(D).
+# The nearest matrix (H, D) whose Frobenius norm is at most that of an orthonormal one, sqrt(min(H, D)).
 def _into_ball(matrix: Tensor) -> Tensor:
-    radius = matrix.shape[1] ** 0.5
+    radius = min(matrix.shape) ** 0.5
     return matrix * (radius / torch.linalg.matrix_norm(matrix).clamp(min=radius))
-
-
-def _check_matrix(parameter: Tensor) -> None:
-    if parameter.ndim != 2:
-        raise InputError(
-            f"Expected matrices as constrained parameters, got shape {tuple(parameter.shape)}; "
-            'put other parameters in a group with constraint="none".'
-        )
-    if parameter.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"Expected constrained parameters of dtype float32 or float64, got {parameter.dtype}; "
-            'train with precision="32-true", "16-mixed" or "bf16-mixed".'
-        )

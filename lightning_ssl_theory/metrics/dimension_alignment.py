@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lightning_ssl_theory.checks import check_finite, check_shape
-from lightning_ssl_theory.metrics.row_blocks import row_blocks
 from lightning_ssl_theory.moments import EPS, to_float64
+from lightning_ssl_theory.row_blocks import row_blocks
 
 
 def dimension_alignment(features: Tensor) -> Tensor:

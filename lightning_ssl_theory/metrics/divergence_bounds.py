@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.metrics.class_centres import ClassCentres, class_centres
-from lightning_ssl_theory.metrics.row_blocks import row_blocks
+from lightning_ssl_theory.row_blocks import row_blocks
 
 _MOST_FACTORS = 64  # each lies between 2/e and 2e, so that their product stays far from overflow
 

@@ -89,10 +89,7 @@ def generalization_bound(
         for value, name in ((delta, "delta"), (epsilon, "epsilon"), (lipschitz, "lipschitz"))
     )
     products = centres @ centres.mT
-    # not by products, which read identical views as 1e-8 apart
-    spread = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    spread = spread.flatten(1).amax(1) * radius
-    r_epsilon = (spread > epsilon[..., None]).double().mean(-1)
+    r_epsilon = (view_spreads(features) * radius > epsilon[..., None]).double().mean(-1)
     rho = spread_of_classes(sigma, lipschitz * delta / radius, epsilon / radius, r_epsilon / shares.min())
     delta_mu = 1 - products.diagonal().min()
     threshold = 1 - rho - (2 * rho).sqrt() - delta_mu / 2
@@ -102,6 +99,19 @@ def generalization_bound(
     nearest = torch.cdist(features[:, 0], centres).argmin(1)
     error = (nearest != labels).double().mean()
     return GeneralizationBound(r_epsilon, rho, delta_mu, divergence, threshold, holds, bound, error)
+
+
+def view_spreads(features: Tensor) -> Tensor:
+    """Largest distance between two views of each sample.
+
+    Args:
+        features: Of A views of N samples, shape (N, A, D).
+
+    Returns:
+        Shape (N,). Not by products, which read identical views as 1e-8 apart. O(N A^2 D) time.
+    """
+    distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.flatten(1).amax(1)
 
 
 def spread_of_classes(sigma: Any, reach: Any, epsilon: Any, share: Any) -> Any:

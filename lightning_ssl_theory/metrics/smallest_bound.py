@@ -6,17 +6,23 @@ import torch
 from torch import Tensor
 
 from lightning_ssl_theory.checks import InputError, check_finite, check_shape
-from lightning_ssl_theory.metrics.generalization_bound import generalization_bound, spread_of_classes
+from lightning_ssl_theory.metrics.generalization_bound import (
+    generalization_bound,
+    spread_of_classes,
+    view_spreads,
+)
 
 _TIE = 1e-6
 
 
 class SmallestBound(NamedTuple):
-    r"""The bound over a grid, at its best cell; float64 scalars but for `r_epsilons`.
+    r"""The bound over a grid, at its best cell; float64 scalars but for `r_epsilons` and `r_epsilon_bounds`.
 
     Attributes:
         alignment: Mean squared distance of two different views of a sample.
         r_epsilons: Share of samples two of whose views are further apart than epsilon, (E,), for every epsilon.
+        r_epsilon_bounds: What alignment alone says of these shares, at most 1, (E,): :math:`A (A - 1) / (2 \epsilon^2)`
+            times `alignment`, for A views.
         cell: Index of delta and of epsilon at the best cell, (2,), integers.
         r_epsilon: That share at the best cell.
         rho_max: How far, relative to r^2, a class may be from its centre, there.
@@ -33,6 +39,7 @@ class SmallestBound(NamedTuple):
 
     alignment: Tensor
     r_epsilons: Tensor
+    r_epsilon_bounds: Tensor
     cell: Tensor
     r_epsilon: Tensor
     rho_max: Tensor
@@ -76,7 +83,8 @@ def smallest_bound(
         InputError: As `generalization_bound`, or where there are not as many sigmas as deltas.
 
     References:
-        Huang, Yi, Zhao, Jiang, "Towards the Generalization of Contrastive Self-Supervised Learning", 2021, theorem 1.
+        Huang, Yi, Zhao, Jiang, "Towards the Generalization of Contrastive Self-Supervised Learning", 2021, theorems 1
+        and 2.
 
     Example:
         >>> features = torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
@@ -112,9 +120,11 @@ def smallest_bound(
     radius, smallest_share = features[0, 0].double().norm(), labels.bincount().min() / len(labels)
     aligned = spread_of_classes(1.0, 0.0, epsilons / radius, found.r_epsilon / smallest_share)
     concentrated = spread_of_classes(sigmas, lipschitz * deltas / radius, 0.0, 0.0)
+    alignment = _alignment(features)
     return SmallestBound(
-        alignment=_alignment(features),
+        alignment=alignment,
         r_epsilons=found.r_epsilon,
+        r_epsilon_bounds=_misaligned_at_most(alignment, features.shape[1], epsilons),
         cell=torch.tensor(cell),
         r_epsilon=found.r_epsilon[cell[1]],
         rho_max=found.rho_max[cell],
@@ -130,6 +140,28 @@ def smallest_bound(
     )
 
 
+def epsilon_levels(features: Tensor, num_levels: int = 256) -> Tensor:
+    """Distances of views among which the bound is smallest: only at those that occur does the share beyond them fall.
+
+    Args:
+        features: Of A views of N samples, shape (N, A, D).
+        num_levels: Most levels; where there are more samples, quantiles.
+
+    Returns:
+        Largest distance between two views of a sample, in rising order, float64.
+    """
+    spreads = view_spreads(features.double()).sort().values
+    places = torch.linspace(0, len(spreads) - 1, min(len(spreads), num_levels)).round().long()
+    return spreads[places.to(spreads.device)] * (1 + 1e-9)  # lest rounding leave one beyond itself
+
+
 def _alignment(features: Tensor) -> Tensor:
     # the mean over ordered pairs a != b of |f_a - f_b|^2 is twice the variance over views with A - 1 below
     return 2 * features.double().var(dim=1).sum(1).mean()
+
+
+def _misaligned_at_most(alignment: Tensor, num_views: int, epsilons: Tensor) -> Tensor:
+    # Markov: eps^2 [largest distance > eps] <= sum over unordered pairs of views of |f_a - f_b|^2
+    pairs = num_views * (num_views - 1) / 2
+    shares = pairs * alignment / epsilons.double().square()
+    return shares.nan_to_num(nan=0.0).clamp(max=1.0)  # identical views at epsilon 0

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_ssl_theory.checks import InputError, check_finite, check_shape
-from lightning_ssl_theory.metrics.row_blocks import row_blocks
 from lightning_ssl_theory.metrics.sum_metric import SumMetric
 from lightning_ssl_theory.moments import to_float64
+from lightning_ssl_theory.row_blocks import row_blocks
 
 
 class _Sums(NamedTuple):

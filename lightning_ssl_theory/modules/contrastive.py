@@ -1,15 +1,17 @@
 """Contrastive learning as a LightningModule: a backbone, a projection head and a loss on pairs of views."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_callable, check_instance, check_word
+from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
-from lightning_ssl_theory.modules.view_pairs import mean_parts
+from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
+from lightning_ssl_theory.modules.training_loss import logged_loss
+from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, unordered_pairs
 
 
 class ContrastiveSSL(LightningModule):
@@ -27,11 +29,14 @@ class ContrastiveSSL(LightningModule):
         backbone: images (N, C, H, W) to features (N, D); what people deploy.
         projector: features (N, D) to what enters the loss (N, E).
         loss: module `loss(z1, z2) -> scalar`; with a method `parts(z1, z2) -> dict of scalars` that sum to
-            the loss, these are logged too.
+            the loss, these are logged too. A loss with an attribute `takes_labels = True` is also given the class
+            labels of the batch, `loss(z1, z2, labels)`.
         optimizer: parameters to optimiser, for example `functools.partial(torch.optim.SGD, lr=0.03)`; in YAML
             `{class_path: torch.optim.SGD, init_args: {lr: 0.03}}`.
         scheduler: optimiser to learning rate scheduler; None keeps the rate.
         scheduler_interval: whether the scheduler counts epochs or steps.
+        decay_norms_and_biases: False keeps the optimiser's weight decay from biases, and from the parameters of
+            normalisation layers; see :func:`~lightning_ssl_theory.modules.optimization.parameter_groups`.
     """
 
     def __init__(
@@ -42,18 +47,15 @@ class ContrastiveSSL(LightningModule):
         *,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        scheduler_interval: SchedulerInterval = "epoch",
+        decay_norms_and_biases: bool = True,
     ) -> None:
         super().__init__()
         for name, part in {"backbone": backbone, "projector": projector, "loss": loss}.items():
             check_instance(part, name, nn.Module)
-        check_callable(optimizer, "optimizer")
-        check_callable(scheduler, "scheduler", or_none=True)
-        check_word(scheduler_interval, "scheduler_interval", Literal["epoch", "step"])
+        self._optimization = Optimization(optimizer, scheduler, scheduler_interval, decay_norms_and_biases)
         self.save_hyperparameters(ignore=["backbone", "projector", "loss", "optimizer", "scheduler"])
         self.backbone, self.projector, self.loss = backbone, projector, loss
-        self._optimizer, self._scheduler = optimizer, scheduler
-        self._scheduler_interval = scheduler_interval
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of the backbone, which people deploy.
@@ -88,12 +90,9 @@ class ContrastiveSSL(LightningModule):
             Scalar, the mean of the loss over all pairs of views.
         """
         embeddings = [self.embed(view) for view in read_views(batch)]
-        parts = mean_parts(self.loss, embeddings)
-        loss = torch.stack(list(parts.values())).sum()
-        self.log("train/loss", loss, prog_bar=True)
-        if hasattr(self.loss, "parts"):
-            self.log_dict({f"train/{name}": value for name, value in parts.items()})
-        return loss
+        return logged_loss(
+            self, mean_parts(self.loss, unordered_pairs(embeddings), *labels_along(self.loss, batch))
+        )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
@@ -104,13 +103,9 @@ class ContrastiveSSL(LightningModule):
         self.embed(read_images(batch))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of all parameters, with its scheduler if there is one.
+        """The optimiser of all parameters that are not frozen, with its scheduler if there is one.
 
         Returns:
             What Lightning asks for.
         """
-        optimizer = self._optimizer(self.parameters())
-        if self._scheduler is None:
-            return optimizer
-        scheduler = {"scheduler": self._scheduler(optimizer), "interval": self._scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return self._optimization.configured(self)

@@ -8,9 +8,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_callable, check_instance
+from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.stop_gradient_info_nce import StopGradientInfoNCELoss
+from lightning_ssl_theory.modules.optimization import Optimization
+from lightning_ssl_theory.modules.training_loss import logged_loss
 
 
 def gradient_descent(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -55,11 +57,10 @@ class FeatureDecouplingSSL(LightningModule):
         super().__init__()
         check_instance(network, "network", nn.Module)
         check_instance(loss, "loss", nn.Module, or_none=True)
-        check_callable(optimizer, "optimizer")
+        self._optimization = Optimization(optimizer)
         self.save_hyperparameters(ignore=["network", "loss", "optimizer"])
         self.network = network
         self.loss = StopGradientInfoNCELoss() if loss is None else loss
-        self._optimizer = optimizer
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the features: (N, *) to (N, D)."""
@@ -68,11 +69,8 @@ class FeatureDecouplingSSL(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the loss of the first two views of a batch."""
         first, second = (self(view) for view in read_views(batch)[:2])
-        parts = self.loss.parts(first, second, self(read_images(batch)))  # type: ignore[operator]
-        loss = torch.stack(list(parts.values())).sum()
-        self.log("train/loss", loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in parts.items()})
-        return loss
+        negatives = self(read_images(batch))
+        return logged_loss(self, self.loss.parts(first, second, negatives))  # type: ignore[operator]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
@@ -83,5 +81,5 @@ class FeatureDecouplingSSL(LightningModule):
         self(read_images(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Returns the optimiser of all parameters."""
-        return self._optimizer(self.parameters())
+        """Returns the optimiser of all parameters that are not frozen."""
+        return self._optimization.configured(self)

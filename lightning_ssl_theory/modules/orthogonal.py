@@ -19,7 +19,8 @@ from lightning_ssl_theory.modules.orthogonal_constraint import (
     parametrize_orthogonal,
     spectral_scale,
 )
-from lightning_ssl_theory.modules.view_pairs import mean_parts
+from lightning_ssl_theory.modules.training_loss import logged_loss
+from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, unordered_pairs
 from lightning_ssl_theory.networks.activations import ActivationName
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
@@ -82,14 +83,12 @@ class OrthogonalSSL(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all pairs of views."""
         with parametrize.cached():  # the weights are computed once for all views
-            parts = mean_parts(self.loss, [self(view) for view in read_views(batch)])
+            views = [self(view) for view in read_views(batch)]
+            parts = mean_parts(self.loss, unordered_pairs(views), *labels_along(self.loss, batch))
             if self.hparams["constraint"] == "scaled_loss":
                 scale = spectral_scale(self.network.product())
                 parts = {name: scale * value for name, value in parts.items()}
-        loss = torch.stack(list(parts.values())).sum()
-        self.log("train/loss", loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in parts.items()})
-        return loss
+        return logged_loss(self, parts)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""

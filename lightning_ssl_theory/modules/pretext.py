@@ -21,6 +21,8 @@ from lightning_ssl_theory.data.four_rotations import four_rotations
 from lightning_ssl_theory.data.pretext_targets import read_downstream, read_pretext
 from lightning_ssl_theory.losses.boosted_least_squares import BoostedLeastSquaresLoss
 from lightning_ssl_theory.losses.prediction import PredictionLoss
+from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
+from lightning_ssl_theory.modules.training_loss import logged_loss
 
 Pretext = Literal["rotation", "target"]
 """Which pretext: the quarter turn of an image, or what a batch brings along as "pretext"."""
@@ -50,6 +52,8 @@ class PretextSSL(LightningModule):
         optimizer: Parameters to optimiser.
         scheduler: Optimiser to learning rate scheduler; None keeps the rate.
         scheduler_interval: Whether the scheduler counts epochs or steps.
+        decay_norms_and_biases: False keeps the optimiser's weight decay from biases, and from the parameters of
+            normalisation layers; see :func:`~lightning_ssl_theory.modules.optimization.parameter_groups`.
 
     Raises:
         InputError: If an argument is of another kind; in training, if a batch has no target, or the head's width does
@@ -70,7 +74,8 @@ class PretextSSL(LightningModule):
         read_batch: Callable[[Any], Any] | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        scheduler_interval: SchedulerInterval = "epoch",
+        decay_norms_and_biases: bool = True,
     ) -> None:
         super().__init__()
         check_instance(backbone, "backbone", nn.Module)
@@ -79,13 +84,11 @@ class PretextSSL(LightningModule):
         check_word(pretext, "pretext", Pretext)
         check_integer(num_classes, "num_classes", or_none=True)
         check_callable(read_batch, "read_batch", or_none=True)
-        check_callable(optimizer, "optimizer")
-        check_callable(scheduler, "scheduler", or_none=True)
-        check_word(scheduler_interval, "scheduler_interval", Literal["epoch", "step"])
+        self._optimization = Optimization(optimizer, scheduler, scheduler_interval, decay_norms_and_biases)
         self.save_hyperparameters(ignore=["backbone", "head", "loss", "read_batch", "optimizer", "scheduler"])
         self.backbone, self.head = backbone, head
         self.loss = PredictionLoss() if loss is None else loss
-        self._read_batch, self._optimizer, self._scheduler = read_batch, optimizer, scheduler
+        self._read_batch = read_batch
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the features of the backbone, which people deploy: (N, *) to (N, D)."""
@@ -111,13 +114,8 @@ class PretextSSL(LightningModule):
         if isinstance(self.loss, BoostedLeastSquaresLoss):
             downstream, is_labelled = read_downstream(batch, self.hparams["num_classes"])
             codes, *known = _as_rows(targets, downstream, is_labelled)
-            parts = self.loss.parts(outputs, codes, *known)
-            self.log_dict({f"train/{name}": value for name, value in parts.items()})
-            loss = torch.stack(list(parts.values())).sum()
-        else:
-            loss = self.loss(outputs, targets)
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
+            return logged_loss(self, self.loss.parts(outputs, codes, *known))
+        return logged_loss(self, {"loss": self.loss(outputs, targets)})
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
@@ -128,16 +126,12 @@ class PretextSSL(LightningModule):
         self.embed(read_images(self._usual(batch)))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of all parameters, with its scheduler if there is one.
+        """The optimiser of all parameters that are not frozen, with its scheduler if there is one.
 
         Returns:
             What Lightning asks for.
         """
-        optimizer = self._optimizer(self.parameters())
-        if self._scheduler is None:
-            return optimizer
-        scheduler = {"scheduler": self._scheduler(optimizer), "interval": self.hparams["scheduler_interval"]}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return self._optimization.configured(self)
 
     def _usual(self, batch: Any) -> Any:
         return batch if self._read_batch is None else self._read_batch(batch)

@@ -1,27 +1,91 @@
-"""A loss on two views, averaged over all pairs of A views."""
+"""A loss on two views, averaged over the pairs that a method takes of A views."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.data.batch import read_known_labels
 
-def mean_parts(loss: Any, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The parts of a loss as means over the unordered pairs of views.
+
+def unordered_pairs(embeddings: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The pairs (z_a, z_b), a < b, of a loss that treats both views alike.
 
     Args:
-        loss: Module `loss(z1, z2) -> scalar`; where it has `parts(z1, z2)`, these sum to the loss.
         embeddings: A >= 2 views, (N, E) each.
+
+    Returns:
+        A (A - 1) / 2 pairs.
+    """
+    return list(combinations(embeddings, 2))
+
+
+def pairs_with_targets(
+    predictions: Mapping[int, Tensor], targets: Mapping[int, Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The pairs (p_a, t_b), a != b, of a loss that compares a view with what another network makes of another view.
+
+    Args:
+        predictions: Of some views by their index, (N, E) each.
+        targets: Of some views by their index, (N, E) each.
+
+    Returns:
+        The pairs, target by target within each prediction.
+    """
+    return [(p, t) for a, p in predictions.items() for b, t in targets.items() if a != b]
+
+
+def full_size_views(views: Sequence[Any]) -> list[int]:
+    r"""Which views targets are made of: with multi-crop the large ones, of which the small ones are parts.
+
+    Args:
+        views: A views, tensors (N, \*input), or dictionaries of tensors.
+
+    Returns:
+        Indices of the views with the most numbers a sample; of dictionaries all indices, since the lengths of padded
+        texts say nothing.
+
+    Example:
+        >>> full_size_views([torch.zeros(4, 3, 32, 32), torch.zeros(4, 3, 16, 16), torch.zeros(4, 3, 32, 32)])
+        [0, 2]
+    """
+    sizes = [view.shape[1:].numel() if isinstance(view, Tensor) else 0 for view in views]
+    return [index for index, size in enumerate(sizes) if size == max(sizes)]
+
+
+def mean_parts(loss: Any, pairs: Iterable[tuple[Tensor, Tensor]], *along: Tensor) -> dict[str, Tensor]:
+    """The parts of a loss as means over pairs of views.
+
+    Args:
+        loss: Module `loss(z1, z2, *along) -> scalar`; where it has `parts(z1, z2, *along)`, these sum to the loss.
+        pairs: Two views each, (N, E).
+        *along: What the loss takes beside every pair.
 
     Returns:
         Scalars by name, which sum to the mean loss; `{"loss": …}` for a loss without parts.
     """
     values: dict[str, list[Tensor]] = defaultdict(list)
-    for z1, z2 in combinations(embeddings, 2):
-        parts = loss.parts(z1, z2) if hasattr(loss, "parts") else {"loss": loss(z1, z2)}
+    for pair in pairs:
+        parts = loss.parts(*pair, *along) if hasattr(loss, "parts") else {"loss": loss(*pair, *along)}
         for name, value in parts.items():
             values[name].append(value)
     return {name: torch.stack(value).mean() for name, value in values.items()}
+
+
+def labels_along(loss: Any, batch: Any) -> tuple[Tensor, ...]:
+    """The class labels of a batch, for a loss that says `takes_labels = True`; nothing for others.
+
+    Args:
+        loss: Module.
+        batch: A batch in any format of :mod:`lightning_ssl_theory.data.batch`.
+
+    Returns:
+        Labels (N,), -1 where a sample has none, or an empty tuple.
+
+    Raises:
+        InputError: If the loss takes labels and the batch has none.
+    """
+    return (read_known_labels(batch),) if getattr(loss, "takes_labels", False) else ()

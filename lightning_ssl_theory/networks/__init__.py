@@ -3,6 +3,7 @@
 from lightning_ssl_theory.networks.block_linear import BlockLinear
 from lightning_ssl_theory.networks.latent_tree_network import LatentTreeNetwork
 from lightning_ssl_theory.networks.mlp import MLP
+from lightning_ssl_theory.networks.orthogonal_projector import OrthogonalProjector
 from lightning_ssl_theory.networks.resnet import ResNet
 from lightning_ssl_theory.networks.small_conv_net import SmallConvNet
 from lightning_ssl_theory.networks.symmetrized_relu import SymmetrizedReLU
@@ -12,6 +13,7 @@ __all__ = [  # noqa: RUF022  sorted as Python sorts, which the tests ask of ever
     "BlockLinear",
     "LatentTreeNetwork",
     "MLP",
+    "OrthogonalProjector",
     "ResNet",
     "SmallConvNet",
     "SymmetrizedReLU",

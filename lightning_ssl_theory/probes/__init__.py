@@ -1,6 +1,7 @@
-"""Linear probes: ridge in closed form, logistic regression, regression onto numbers, and their scores."""
+"""Probes of features: ridge in closed form, logistic, nearest neighbours, regression onto numbers, and their scores."""
 
 from lightning_ssl_theory.probes.accuracy import top_k_correct
+from lightning_ssl_theory.probes.knn import Neighbours, knn_votes, nearest_neighbours
 from lightning_ssl_theory.probes.label_curve import LabelledFeatures, label_curve
 from lightning_ssl_theory.probes.labels_per_class import labels_per_class
 from lightning_ssl_theory.probes.linear_classifier import LinearClassifier
@@ -17,10 +18,13 @@ __all__ = [
     "LabelledFeatures",
     "LinearClassifier",
     "LinearRegressor",
+    "Neighbours",
     "RidgeStatistics",
+    "knn_votes",
     "label_curve",
     "labels_per_class",
     "logistic_classifier",
+    "nearest_neighbours",
     "r2_score",
     "ridge_classifier",
     "ridge_classifier_of_rows",

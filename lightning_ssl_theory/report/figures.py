@@ -274,7 +274,7 @@ def _figure(key: Key, pattern: str, lines: Sequence[Line], *, skipped: int = 0) 
         chart = line_chart(lines, unit="", title=key.name)
         reading = "This key is not one of the library's own."
         return _framed(key.name, key.name, pattern, chart, reading, skipped=skipped)
-    title, reading = (text.replace("<k>", str(key.number)) for text in (quantity.title, quantity.reading))
+    title, reading = key.filled(quantity.title), key.filled(quantity.reading)
     chart = line_chart(lines, unit=quantity.unit, scale=quantity.scale, title=title)
     return _framed(key.name, title, pattern, chart, reading, skipped=skipped)
 

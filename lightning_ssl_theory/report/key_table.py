@@ -19,6 +19,11 @@ probe/<layer>/ridge_top1 | Ridge probe | % | share
     The same with ridge regression in closed form: cheaper, often somewhat lower than logistic.
 probe/<layer>/ridge_top<k> | Ridge probe, top <k> | % | share
     Held-out images whose class is among the ridge probe's <k> highest scores.
+probe/<layer>/knn<k>_t<tau>_top1 | <k> nearest neighbours, temperature <tau> | % | share
+    Held-out images whose class gets the most votes of the <k> labelled images at the largest cosines, of weight
+    exp(cosine / <tau>) each; nothing is fitted. Compare it with figures of the same k and temperature only.
+probe/<layer>/knn<k>_top1 | <k> nearest neighbours | % | share
+    The same where every neighbour has one vote.
 covariance/weight_share | Weights in the look | % | share
     Trainable parameters that the look covers; the others are biases, or of layers that a warning names.
 covariance/<layer>/trace | Trace | tr OP | log
@@ -140,6 +145,8 @@ generalization/<layer>/r_epsilon | Badly aligned samples | % | share
     Share of samples two of whose views are further apart than `epsilon`; few views underestimate it.
 generalization/<layer>/r_epsilon_<k> | Badly aligned at epsilon <k> | % | share
     The same for each of the callback's `epsilons` in their order, by default 0.01, 0.03, 0.1, 0.3 and 1.
+generalization/<layer>/r_epsilon_bound_<k> | Badly aligned at epsilon <k>, at most | % | share
+    What alignment alone says of that share: A (A − 1) / (2 ε²) times it, for A views; 1 where that is nothing.
 generalization/<layer>/epsilon | Epsilon of the bound | distance | log
     The distance of views that makes the bound smallest.
 generalization/<layer>/divergence | Divergence | product of centres | linear
@@ -160,6 +167,8 @@ generalization/<layer>/sigma_lower | Concentration, at least | % | share
     Share of every class that comes within delta of one another in some view: a clique that was found.
 generalization/<layer>/sigma_upper | Concentration, at most | % | share
     The same from above, by colours; equal to it where the share is known exactly. Few views underestimate both.
+generalization/<layer>/sigma_standard_error | Standard error of concentration | % | share
+    Of the lower bound as an estimate for other samples, from random halves of every class; few views come on top.
 generalization/<layer>/lipschitz_observed | Largest ratio of distances seen | 1 / distance of inputs | log
     An estimate of the Lipschitz constant, from below: features of norm 1 over inputs, at nearest views within a class.
 generalization/<layer>/lipschitz_product | Product of spectral norms | 1 / distance of inputs | log

@@ -1,6 +1,6 @@
 """The table of every logged key: what it is, in which unit, and how to read it.
 
-The report, the results table and the README are all written from this one table.
+The report, the results table and the documentation are all written from this one table.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Quantity(NamedTuple):
     Attributes:
         pattern: The key with its variable parts in angle brackets.
         section: First part of the key.
-        name: Last part of the key; `<k>` stands for a number.
+        name: Last part of the key; `<k>` stands for a whole number, `<tau>` for any.
         title: What it is called in a sentence.
         unit: Unit of the axis; "%" for shares, which are logged in [0, 1].
         scale: "share" for values in [0, 1], "log" where values of different size are compared.
@@ -62,14 +62,25 @@ class Key(NamedTuple):
         layer: Text between the first and the last slash, "" when there is none.
         name: Text after the last slash.
         quantity: The entry of the table, None for a key that is not in it.
-        number: The number that stands for `<k>` in the entry, None where it has none.
+        numbers: What stands for `<k>` and `<tau>` in the entry, as they are written in the column.
     """
 
     section: str
     layer: str
     name: str
     quantity: Quantity | None
-    number: int | None
+    numbers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def number(self) -> int | None:
+        """What stands for `<k>`, None where the entry has none."""
+        return int(dict(self.numbers)["<k>"]) if self.numbers else None
+
+    def filled(self, text: str) -> str:
+        """A text of the entry with the numbers of this column."""
+        for placeholder, number in self.numbers:
+            text = text.replace(placeholder, number)
+        return text
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -83,7 +94,7 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "probe",
         "Probe accuracy",
-        "How well a linear classifier does on frozen features, on images it was not fitted on.",
+        "How well a linear classifier, or the nearest neighbours, do on frozen features, on images not fitted on.",
         "Accuracy that rises above that of the first look and stays up, far above chance (1 / number of classes).",
         "LinearProbe",
     ),
@@ -150,7 +161,13 @@ def _read_table(text: str) -> Iterator[Quantity]:
 
 QUANTITIES: tuple[Quantity, ...] = tuple(_read_table(KEY_TABLE))
 
-_BY_PATTERN = {(q.section, q.name): q for q in QUANTITIES}
+_BY_NAME = {(q.section, q.name): q for q in QUANTITIES if "<" not in q.name}
+_NUMBERS = {"<k>": r"(\d+)", "<tau>": r"(\d[\d.e+-]*)"}
+_PATTERNS = [
+    (q, re.compile("".join(_NUMBERS.get(part, re.escape(part)) for part in re.split("(<.*?>)", q.name))))
+    for q in QUANTITIES
+    if "<" in q.name
+]
 
 
 def parse_key(column: str) -> Key:
@@ -169,30 +186,40 @@ def parse_key(column: str) -> Key:
     """
     parts = column.split("/")
     section, layer, name = (parts[0] if len(parts) > 1 else ""), "/".join(parts[1:-1]), parts[-1]
-    if quantity := _BY_PATTERN.get((section, name)):
-        return Key(section, layer, name, quantity, None)
-    for match in re.finditer(r"\d+", name):
-        if quantity := _BY_PATTERN.get((section, f"{name[: match.start()]}<k>{name[match.end() :]}")):
-            return Key(section, layer, name, quantity, int(match[0]))
-    return Key(section, layer, name, None, None)
+    if quantity := _BY_NAME.get((section, name)):
+        return Key(section, layer, name, quantity)
+    for quantity, pattern in _PATTERNS:
+        if quantity.section == section and (match := pattern.fullmatch(name)):
+            placeholders = re.findall("<.*?>", quantity.name)
+            return Key(section, layer, name, quantity, tuple(zip(placeholders, match.groups(), strict=True)))
+    return Key(section, layer, name, None)
 
 
-def keys_as_markdown() -> str:
-    """The table of every logged key, as the README shows it.
+def keys_as_markdown(section: str | None = None) -> str:
+    """The table of logged keys, as the documentation shows it.
+
+    Args:
+        section: First part of the keys that are wanted; all by default.
 
     Returns:
         A Markdown table with one row per key: pattern, unit, how to read it.
 
+    Raises:
+        InputError: If no key is of that section.
+
     Example:
-        >>> keys_as_markdown().splitlines()[0]
-        '| key | unit | how to read it |'
+        >>> keys_as_markdown("overhead").splitlines()[2]
+        '| `overhead/<callback>/seconds` | seconds | Time so far. Seconds the callback has spent since training began. |'
     """
+    chosen = [quantity for quantity in QUANTITIES if section in (None, quantity.section)]
+    if not chosen:
+        from lightning_ssl_theory.checks import InputError  # which imports torch
+
+        names = ", ".join(repr(one.name) for one in SECTIONS)
+        raise InputError(f"Expected `section` to be one of {names}, got {section!r}.")
     lines = ["| key | unit | how to read it |", "|---|---|---|"]
-    for quantity in QUANTITIES:
+    for quantity in chosen:
         unit = "share in [0, 1]" if quantity.unit == "%" else quantity.unit
-        lines.append(f"| `{quantity.pattern}` | {unit} | {quantity.title}. {quantity.reading} |")
+        words = f"{unit} | {quantity.title}. {quantity.reading}".replace("<", "&lt;")
+        lines.append(f"| `{quantity.pattern}` | {words} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(keys_as_markdown())

@@ -1,6 +1,7 @@
 """Layers chosen by their dotted path, by a pattern or by their type, with near names when one is unknown."""
 
 import difflib
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from lightning_ssl_theory.checks import InputError, check_instance, check_sequence
 
 LayerChoice = str | type[nn.Module]
-"""A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d."""
+"""A dotted path, a pattern such as "backbone.layer4.*.conv?", or a type such as nn.Conv2d or "torch.nn.Conv2d"."""
 
 IN_PROJECTION = "in_proj_weight"
 """The parameter of an attention layer that holds three weights, one below the other."""
@@ -93,7 +94,8 @@ def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice
 
     Args:
         model: The module to look in.
-        layers: Dotted paths, patterns and types, one or several; `None` for every layer with a weight.
+        layers: Dotted paths, patterns, and types or their dotted names, one or several; `None` for every layer with a
+            weight.
 
     Returns:
         The paths, each once, in the order asked for and within it in the order of `model.named_parameters()`.
@@ -108,8 +110,9 @@ def resolve_layers(model: nn.Module, layers: Sequence[LayerChoice] | LayerChoice
     found: dict[str, None] = {}
     if not isinstance(layers, str | type):
         check_sequence(layers, "layers", at_least=0)
-    for choice in [layers] if isinstance(layers, str | type) else layers:
-        check_instance(choice, "layers", (str, type))
+    for given in [layers] if isinstance(layers, str | type) else layers:
+        check_instance(given, "layers", (str, type))
+        choice = _type_of_name(model, given) or given
         if isinstance(choice, str) and is_exact(choice):
             _check_has_weight(model, choice)
             found[choice] = None
@@ -160,6 +163,17 @@ def _matching(model: nn.Module, choice: LayerChoice, candidates: list[str]) -> l
             f"layers with a weight are, among others, {names}."
         )
     return found
+
+
+# The type that a name stands for, as in a YAML file, if a module of the network is of it; nothing is imported.
+def _type_of_name(model: nn.Module, choice: LayerChoice) -> type[nn.Module] | None:
+    if not isinstance(choice, str) or "." not in choice or choice in dict(model.named_modules()):
+        return None
+    package, _, name = choice.rpartition(".")
+    found: Any = getattr(sys.modules.get(package), name, None)
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        return None
+    return found if any(isinstance(module, found) for module in model.modules()) else None
 
 
 def _owner(modules: dict[str, nn.Module], name: str) -> nn.Module | None:

@@ -14,7 +14,7 @@ from arguments.wrong_values import parameters, wrong_values
 # what looks wrong and is right: no rows of a rank without data, no times, more dimensions in front, documented words
 RIGHT = {
     "empty": r"\.update\(|\.(scores|predictions|forward|root_features)\(|flow\(times|closed_form\(times|velocity\(q|"
-    r"flow_(loss|outputs)\((trajectory|points)|fixed_point_rates\(chosen|labels_per_class\(targets|random_mask|four_rotations|"
+    r"flow_(loss|outputs)\((trajectory|points)|fixed_point_rates\(chosen|labels_per_class\(targets|nearest_neighbours\(features|random_mask|four_rotations|"
     r"sample_latents\(roots|task_labels\(codes|half_squared_distances|find_module\(name|(resolve_layers|spectra)\(layers|"
     r"ImageDataModule\(data_dir|callbacks\.\w+\((output|val_loader|name)|LatentTreeMonitor\(network",
     "order": r"flows\.\w+\((q0?|trajectory)\)|manifolds\.|SymmetrizedReLU\.forward|latent_selectivity",

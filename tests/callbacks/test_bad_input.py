@@ -15,6 +15,7 @@ from lightning_ssl_theory.callbacks import (
     CollapseMonitor,
     CovarianceOperators,
     FeatureNormMonitor,
+    KNNProbe,
     LinearProbe,
     NeuronSelectivity,
     OrthogonalityMonitor,
@@ -40,6 +41,7 @@ def test_options_of_every_diagnostic(arguments, message):
         CovarianceOperators,
         CollapseMonitor,
         LinearProbe,
+        KNNProbe,
         lambda **kwargs: NeuronSelectivity(["backbone"], **kwargs),
         lambda **kwargs: FeatureNormMonitor(["backbone"], **kwargs),
         lambda **kwargs: OrthogonalityMonitor(["backbone.conv"], **kwargs),
@@ -75,6 +77,15 @@ def test_options_of_every_diagnostic(arguments, message):
             "Expected `fit_loader` to be a loader of batches, got TensorDataset; wrap a dataset in torch.utils.data",
         ),
         (lambda: LinearProbe(num_fit_samples=1), "Expected `num_fit_samples` of at least 2, got 1"),
+        (lambda: KNNProbe(k=0), "Expected `k` of at least 1, got 0"),
+        (lambda: KNNProbe(k=[20, 2.5]), "Expected `k` to be an integer, got 2.5"),
+        (lambda: KNNProbe(k=[]), "Expected `k` "),
+        (lambda: KNNProbe(temperature=0.0), "Expected `temperature` > 0, got 0.0"),
+        (lambda: KNNProbe(temperature=[0.1, "cold"]), "Expected `temperature` to be a number, got 'cold'"),
+        (
+            lambda: KNNProbe(k=[5, 200], num_fit_samples=100),
+            "Expected `k` of at most num_fit_samples=100, got 200; pass a smaller `k`, or `num_fit_samples=None`",
+        ),
     ],
 )
 def test_options_of_one_diagnostic(build, message):

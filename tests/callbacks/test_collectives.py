@@ -11,6 +11,7 @@ COLLECTIVES = {
     "NeuronSelectivity": 9,
     "FeatureNormMonitor": 9,
     "CollapseMonitor": 12,
+    "KNNProbe": 17,
     "OrthogonalityMonitor": 3,
     "InfoNCELoss": 5,
     "SoftTripletLoss": 5,

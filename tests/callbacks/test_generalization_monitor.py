@@ -79,14 +79,15 @@ def oracle(dataset, weight, deltas, epsilons):
 
     sigma = [min(clique(k, delta) / len(members[k]) for k in classes) for delta in deltas]
     spread = [max(math.dist(a, b) for a in sample for b in sample) for sample in f]
-    r_eps = [sum(s > eps for s in spread) / num for eps in epsilons]
+    tried = [*epsilons, *spread]
+    r_eps = [sum(s > eps for s in spread) / num for eps in tried]
     mu = {k: sum(view for i in members[k] for view in f[i]) / (len(members[k]) * num_views) for k in classes}
     divergence = max(float(mu[k] @ mu[m]) for k, m in itertools.combinations(classes, 2))
     delta_mu = 1 - min(float(mu[k] @ mu[k]) for k in classes)
     smallest = min(len(members[k]) for k in classes) / num
     cells = []
     for (s, delta), (r, eps) in itertools.product(
-        zip(sigma, deltas, strict=True), zip(r_eps, epsilons, strict=True)
+        zip(sigma, deltas, strict=True), zip(r_eps, tried, strict=True)
     ):
         rho = 2 * (1 - s) + r / smallest + s * (ratio * delta + 2 * eps)
         threshold = 1 - rho - math.sqrt(2 * rho) - delta_mu / 2
@@ -108,11 +109,13 @@ def oracle(dataset, weight, deltas, epsilons):
         "error": sum(a != b for a, b in zip(nearest, labels, strict=True)) / num,
         "holds": float(bool(holding)),
         "vacuous": float(not holding),
-        "rho_alignment": min(r / smallest + 2 * eps for r, eps in zip(r_eps, epsilons, strict=True)),
+        "rho_alignment": min(r / smallest + 2 * eps for r, eps in zip(r_eps, tried, strict=True)),
         "rho_concentration": min(2 * (1 - s) + s * ratio * d for s, d in zip(sigma, deltas, strict=True)),
     }
     found["bound"] = found["bound"] if holding else 1.0
-    return found | {f"r_epsilon_{k}": r for k, r in enumerate(r_eps, start=1)}
+    squares = found["alignment"] * len(pairs) / 2
+    found |= {f"r_epsilon_bound_{k}": min(1, squares / eps**2) for k, eps in enumerate(epsilons, start=1)}
+    return found | {f"r_epsilon_{k}": r for k, r in zip((1, 2, 3), r_eps, strict=False)}
 
 
 def patterns():
@@ -142,6 +145,7 @@ def test_equals_loops_over_single_views(scale, strength, holds) -> None:
     assert found["output/lipschitz_observed"] <= found["output/lipschitz_product"]
     assert found["output/divergence"] <= found["output/divergence_bound_cross_correlation"] + 1e-7
     assert found["output/sigma_lower"] <= found["output/sigma_upper"]
+    assert 0 <= found["output/sigma_standard_error"] < 0.5
 
 
 def test_only_plain_chains_have_a_product_of_norms() -> None:

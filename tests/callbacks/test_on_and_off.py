@@ -1,11 +1,12 @@
 """Promise 1, case by case: each diagnostic alone, in each kind of training, on one and on two processes.
 
-`pytest tests/callbacks/test_on_and_off.py --all-cases` runs 80 cases on one process and 16 on two. Without the option
+`pytest tests/callbacks/test_on_and_off.py --all-cases` runs 96 cases on one process and 16 on two. Without the option
 each diagnostic is tried in plain training, and every other kind of training with one of them and with
 CovarianceOperators.
 """
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -13,21 +14,34 @@ from helpers.ddp import run_ranks
 from helpers.every_diagnostic import every_diagnostic
 from helpers.toy_ssl import ToySSL, clean_loader, fit, seed_all, view_loader
 from lightning.pytorch import callbacks
+from torch import nn
 
+from lightning_ssl_theory import MomentumContrastSSL, PredictorSSL
 from lightning_ssl_theory.callbacks import CovarianceOperators
 
 SWA, ACCUMULATION = callbacks.StochasticWeightAveraging, callbacks.GradientAccumulationScheduler
+
+
+def own_module(kind, *heads, **options):
+    """A module of this library around the toy's networks."""
+    toy = ToySSL()
+    optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+    return kind(toy.backbone, toy.projector, *heads, optimizer=optimizer, **options)
+
+
 TRAININGS = {
-    "plain": ({}, {}, []),
-    "manual": ({"is_manual": True}, {}, []),
-    "accumulated": ({}, {"accumulate_grad_batches": 2}, []),
-    "clipped": ({}, {"gradient_clip_val": 0.1}, []),
-    "bf16": ({}, {"precision": "bf16-mixed"}, []),
-    "float64": ({}, {"precision": "64-true"}, []),
-    "validated within": ({}, {"val_check_interval": 2}, []),
-    "averaged by EMA": ({}, {}, [lambda: callbacks.EMAWeightAveraging(decay=0.9)]),
-    "averaged by SWA": ({}, {}, [lambda: SWA(swa_lrs=0.01, swa_epoch_start=1)]),
-    "accumulated by schedule": ({}, {}, [lambda: ACCUMULATION({0: 1, 1: 2})]),
+    "plain": (ToySSL, {}, []),
+    "manual": (partial(ToySSL, is_manual=True), {}, []),
+    "accumulated": (ToySSL, {"accumulate_grad_batches": 2}, []),
+    "clipped": (ToySSL, {"gradient_clip_val": 0.1}, []),
+    "bf16": (ToySSL, {"precision": "bf16-mixed"}, []),
+    "float64": (ToySSL, {"precision": "64-true"}, []),
+    "validated within": (ToySSL, {"val_check_interval": 2}, []),
+    "averaged by EMA": (ToySSL, {}, [lambda: callbacks.EMAWeightAveraging(decay=0.9)]),
+    "averaged by SWA": (ToySSL, {}, [lambda: SWA(swa_lrs=0.01, swa_epoch_start=1)]),
+    "accumulated by schedule": (ToySSL, {}, [lambda: ACCUMULATION({0: 1, 1: 2})]),
+    "BYOL": (lambda: own_module(PredictorSSL, nn.Linear(3, 3), ema=0.9), {}, []),
+    "MoCo": (lambda: own_module(MomentumContrastSSL, queue_size=16), {}, []),
 }
 NUM_DIAGNOSTICS = 8
 
@@ -42,9 +56,9 @@ def diagnostic(index):
 
 def end(training, diagnostics, **strategy):
     """All that training has decided after two epochs of five batches, and how many looks were logged."""
-    of_module, of_trainer, others = TRAININGS[training]
+    build_module, of_trainer, others = TRAININGS[training]
     seed_all()
-    module = ToySSL(**of_module)
+    module = build_module()
     trainer, logger = fit(
         module,
         [*diagnostics, *[build() for build in others]],

@@ -102,7 +102,8 @@ def test_ranks_agree_with_one_process(world_size, weights, one_process, record_p
     validation = toy_images(NUM_VALIDATION, seed=2)
     first, *others = run_ranks(logged, world_size, weights, ROWS[world_size], validation, init=False)
     # by steps 0 and 2; by epochs, two of them from step 0; the further two; trainer.validate
-    assert len(first) == len(SECTIONS) * 2 + (len(SECTIONS) + 2) + (2 + 1) + 1
+    count = len(every_diagnostic())
+    assert len(first) == count * 2 + (count + 2) + (2 + 1) + 1
     assert all(values for _, values in first)
     for other in others:
         assert other == first  # bitwise

@@ -90,11 +90,11 @@ def test_wandb_out_of_reach_stays_offline(tmp_path, capsys, monkeypatch):
 
 
 def test_credentials_are_found_where_wandb_looks(tmp_path, monkeypatch):
-    assert not wandb_run._has_credentials()
+    assert not wandb_run.has_credentials()
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
     (tmp_path / ".netrc").chmod(0o600)
-    assert wandb_run._has_credentials()
+    assert wandb_run.has_credentials()
     monkeypatch.setenv("WANDB_BASE_URL", "https://elsewhere.example")
-    assert not wandb_run._has_credentials()
+    assert not wandb_run.has_credentials()
     monkeypatch.setenv("WANDB_API_KEY", "x")
-    assert wandb_run._has_credentials()
+    assert wandb_run.has_credentials()

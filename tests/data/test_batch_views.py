@@ -78,14 +78,19 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_law_is_that_of_single_views(name) -> None:
+LAWS = [(name, False) for name in SETTINGS] + [("all", True), ("gray", True)]
+LAWS += [pytest.param(name, True, marks=pytest.mark.all_cases) for name in ("crop", "color", "blur")]
+
+
+@pytest.mark.parametrize(("name", "is_seeded"), LAWS)
+def test_the_law_is_that_of_single_views(name, is_seeded) -> None:
     # means of pixels and of products of two pixels over many views, compared in their standard errors
     strengths, count, size = OFF | SETTINGS[name], 600, 8
     image = photographs(1, size=size)[0]
     single = random_view(size, MEAN, STD, **strengths)
     views = torch.stack([single(image) for _ in range(count)])
-    many = random_views(image.expand(4 * count, -1, -1, -1), MEAN, STD, **strengths)
+    seeds = torch.arange(4 * count) if is_seeded else None
+    many = random_views(image.expand(4 * count, -1, -1, -1), MEAN, STD, seeds=seeds, **strengths)
     for moment in (
         lambda x: x,
         lambda x: x * x.roll(1, dims=1),
@@ -117,6 +122,20 @@ def test_draws_are_each_images_own_and_the_generators() -> None:
     assert len({view.sum().item() for view in found}) == 8
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_seeded_view_is_a_function_of_its_image_and_seed(channels) -> None:
+    images, mean, std = (photographs(9, channels) * 255).to(torch.uint8), MEAN[:channels], STD[:channels]
+    seeds = torch.arange(9) - 4
+    whole = random_views(images, mean, std, seeds=seeds)
+    order = torch.tensor([5, 2, 8])
+    assert torch.equal(random_views(images[order], mean, std, seeds=seeds[order]), whole[order])
+    assert torch.equal(random_views(images[3:4], mean, std, seeds=seeds[3:4]), whole[3:4])
+    assert not torch.equal(random_views(images, mean, std, seeds=seeds + 1), whole)
+    state = torch.get_rng_state()
+    random_views(images, mean, std, seeds=seeds)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -126,6 +145,12 @@ def test_draws_are_each_images_own_and_the_generators() -> None:
         ({"color": 3.0}, r"Expected `color` in \[0, 2.5\], got 3.0"),
         ({"std": [0.0, 1.0, 1.0]}, "Expected `std` > 0, got 0.0"),
         ({"gray": math.nan}, r"Expected `gray` in \[0, 1\], got nan"),
+        ({"seeds": torch.arange(5)}, r"Expected `seeds` of shape \(6,\), got \(5,\)"),
+        ({"seeds": torch.zeros(6)}, "Expected `seeds` of torch.int64, got torch.float32"),
+        (
+            {"seeds": torch.arange(6), "generator": torch.Generator()},
+            "Expected a `generator` or `seeds`, got both; pass one of them",
+        ),
     ],
 )
 def test_rejects(changed, message) -> None:

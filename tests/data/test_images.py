@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10
+from scipy.io import loadmat, savemat
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN
 
 from lightning_ssl_theory.data import ImageDataModule
 from lightning_ssl_theory.data.image_sets import IMAGE_SETS
@@ -51,6 +52,14 @@ def write_stl10(root):
         (np.arange(number, dtype=np.uint8) + 1).tofile(folder / f"{part}_y.bin")
 
 
+def write_svhn(root):
+    random = np.random.default_rng(0)
+    for part, number in (("train", 12), ("test", 4)):
+        labels = (np.arange(number) % 10 + 1).astype(np.uint8)  # 10 stands for the digit 0
+        pixels = random.integers(0, 256, (32, 32, 3, number), dtype=np.uint8)
+        savemat(root / f"{part}_32x32.mat", {"X": pixels, "y": labels[:, None]})
+
+
 def write_folder(root, number=6):
     for part in ("train", "test"):
         for index, name in enumerate(("ant", "bee")):
@@ -66,12 +75,14 @@ def data_dir(tmp_path, monkeypatch):
     """Files of every data set in its own format, a few random images each; checksums are not looked at."""
     for kind in (CIFAR10, CIFAR100, STL10):
         monkeypatch.setattr(kind, "_check_integrity", lambda self: Path(self.root, self.base_folder).is_dir())
+    monkeypatch.setattr(SVHN, "_check_integrity", lambda self: Path(self.root, self.filename).is_file())
     monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: None)
     write_mnist_like(tmp_path, "MNIST")
     write_mnist_like(tmp_path, "FashionMNIST")
     write_cifar(tmp_path, "cifar10")
     write_cifar(tmp_path, "cifar100")
     write_stl10(tmp_path)
+    write_svhn(tmp_path)
     write_folder(tmp_path)
     return tmp_path
 
@@ -84,6 +95,7 @@ def data_dir(tmp_path, monkeypatch):
         ("cifar10", 20, 20, 4, (3, 32, 32), 10),
         ("cifar100", 4, 4, 4, (3, 32, 32), 100),
         ("stl10", 6, 4, 3, (3, 96, 96), 10),
+        ("svhn", 12, 12, 4, (3, 32, 32), 10),
         ("image_folder", 12, 12, 12, (3, 224, 224), 2),
     ],
 )
@@ -109,6 +121,22 @@ def test_stl10_trains_on_its_unlabelled_split(data_dir):
     _, labels = next(iter(data.train_dataloader()))
     assert labels.tolist() == [-1] * 6
     assert sorted(torch.cat([y for _, y in data.probe_dataloader()]).tolist()) == [0, 1, 2, 3]
+
+
+def test_stl10_is_read_column_by_column(data_dir):
+    raw = np.fromfile(data_dir / "stl10_binary" / "unlabeled_X.bin", dtype=np.uint8).reshape(6, 3, 96, 96)
+    data = ImageDataModule("stl10", data_dir, batch_size=6, augment_on_device=True)
+    images = {tuple(image.flatten().tolist()) for image in next(iter(data.train_dataloader())).images}
+    assert images == {tuple(one.transpose(0, 2, 1).flatten().tolist()) for one in raw}
+
+
+def test_svhn_is_read_with_its_digits(data_dir):
+    raw = loadmat(data_dir / "train_32x32.mat")
+    data = ImageDataModule("svhn", data_dir, batch_size=12, augment_on_device=True)
+    batch = next(iter(data.train_dataloader()))
+    for image, label in zip(batch.images, batch.labels, strict=True):
+        (match,) = [i for i in range(12) if (raw["X"][..., i].transpose(2, 0, 1) == image.numpy()).all()]
+        assert raw["y"][match, 0] % 10 == label
 
 
 def test_normalisation(data_dir):
@@ -154,6 +182,32 @@ def test_probe_samples_are_bounded_and_always_the_same(data_dir):
     assert len(labels(0, None)) == 20
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_training_samples_are_bounded_mixed_and_always_the_same(data_dir, on_device):
+    def labels(number, seed=0, batch_size=4):
+        data = ImageDataModule(
+            "image_folder",
+            data_dir,
+            batch_size=batch_size,
+            image_size=8,
+            num_train_samples=number,
+            augment_on_device=on_device,
+            seed=seed,
+        )
+        loader = data.train_dataloader()
+        assert len(data.probe_dataloader().dataset) == 12
+        samples = loader.dataset._images._images if on_device else loader.dataset._dataset
+        return samples.indices if number else None, sum(len(batch[1]) for batch in loader)
+
+    chosen, count = labels(8)
+    assert (len(set(chosen)), count) == (8, 8)
+    assert {index // 6 for index in chosen} == {0, 1}  # six images a class
+    assert labels(8, seed=1)[0] == chosen
+    assert labels(100)[1] == labels(None)[1] == 12
+    with pytest.raises(ValueError, match="Expected `batch_size` <= 8"):
+        labels(8, batch_size=12)
+
+
 def test_seed_repeats_the_views(data_dir):
     def views(seed):
         data = ImageDataModule("cifar10", data_dir, batch_size=4, seed=seed)
@@ -189,7 +243,26 @@ def test_validation_needs_no_training_images(data_dir):
         data.setup("fit")
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10"])
+def test_packed_mnist_is_unpacked_in_place(tmp_path):
+    write_mnist_like(tmp_path, "MNIST")
+    folder = tmp_path / "MNIST" / "raw"
+    for file in IMAGE_SETS["mnist"].files:
+        (folder / f"{file}.gz").write_bytes(gzip.compress((folder / file).read_bytes()))
+        (folder / file).unlink()
+    data = ImageDataModule("mnist", tmp_path, batch_size=20)
+    data.setup()
+    assert len(next(iter(data.train_dataloader()))[1]) == 20
+    assert {path.name for path in folder.iterdir() if path.suffix != ".gz"} == set(IMAGE_SETS["mnist"].files)
+
+    (folder / IMAGE_SETS["mnist"].files[0]).unlink()
+    packed = folder / f"{IMAGE_SETS['mnist'].files[0]}.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(FileNotFoundError, match=r"\(unpacking failed: Compressed file ended before"):
+        ImageDataModule("mnist", tmp_path, batch_size=20).setup()
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "stl10", "svhn"])
 def test_missing_files_say_what_to_put_where(tmp_path, name):
     facts, data = IMAGE_SETS[name], ImageDataModule(name, tmp_path)
     sentence = (
@@ -230,9 +303,11 @@ def test_rejected_settings(tmp_path):
         ImageDataModule("imagenet", tmp_path)
     with pytest.raises(ValueError, match="Expected `download=False` with image_folder, got True"):
         ImageDataModule("image_folder", tmp_path, download=True)
-    for name in ("batch_size", "num_views", "image_size", "num_probe_samples"):
+    for name in ("batch_size", "num_views", "image_size", "num_probe_samples", "num_train_samples"):
         with pytest.raises(ValueError, match=f"Expected `{name}` of at least 1, got 0"):
             ImageDataModule("mnist", tmp_path, **{name: 0})
+    with pytest.raises(ValueError, match="Expected `augment_on_device` to be True or False, got 1"):
+        ImageDataModule("mnist", tmp_path, augment_on_device=1)
     with pytest.raises(ValueError, match=r"Expected `crop` >= 0 and <= 0.99, got 1\.5"):
         ImageDataModule("mnist", tmp_path, crop=1.5)
 

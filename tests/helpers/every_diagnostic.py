@@ -9,6 +9,7 @@ from lightning_ssl_theory.callbacks import (
     Diagnostic,
     FeatureNormMonitor,
     GeneralizationMonitor,
+    KNNProbe,
     LinearProbe,
     NeuronSelectivity,
     OrthogonalityMonitor,
@@ -26,7 +27,7 @@ SECTIONS = (
 
 
 def every_diagnostic(**arguments) -> list[Diagnostic]:
-    """One callback a section, with the same cadence and options."""
+    """At least one callback a section, with the same cadence and options."""
     return [
         CovarianceOperators(spectra_layers=["projector.out"], num_eigenvalues=3, **arguments),
         NeuronSelectivity(["backbone.conv", "backbone"], num_classes=NUM_CLASSES, **arguments),
@@ -36,6 +37,13 @@ def every_diagnostic(**arguments) -> list[Diagnostic]:
             fit_loader=clean_loader(25, seed=3),
             top_k=(2,),
             few_labels=(4,),
+            **arguments,
+        ),
+        KNNProbe(
+            num_classes=NUM_CLASSES,
+            fit_loader=clean_loader(25, seed=3),
+            k=(1, 5),
+            temperature=(0.1, None),
             **arguments,
         ),
         CollapseMonitor(["backbone", "output"], **arguments),

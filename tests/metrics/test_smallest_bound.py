@@ -63,6 +63,22 @@ def test_every_cell_in_turn(spread, holds, radius) -> None:
     views = features.tolist()
     squares = [math.dist(a, b) ** 2 for sample in views for a, b in itertools.permutations(sample, 2)]
     assert found.alignment == pytest.approx(sum(squares) / len(squares))
+    at_most = [min(1, sum(squares) / 2 / len(views) / (radius * float(epsilon)) ** 2) for epsilon in EPSILONS]
+    assert found.r_epsilon_bounds.tolist() == pytest.approx(at_most)
+    assert any(bound < 1 for bound in at_most)
+    assert (found.r_epsilons <= found.r_epsilon_bounds).all()
+
+
+def test_what_alignment_says_of_badly_aligned_samples_is_tight_and_holds_at_0() -> None:
+    far = torch.eye(2).double()  # views sqrt(2) apart
+    near = far[:1].expand(2, 2)
+    features, labels = torch.stack([far, near, near, far]), torch.tensor([0, 0, 1, 1])
+    grid = {"sigmas": torch.ones(1), "deltas": torch.zeros(1), "lipschitz": 1.0}
+    found = smallest_bound(features, labels, epsilons=torch.tensor([0.0, 1.4142, 1.4143, 2.0]), **grid)
+    assert found.r_epsilons.tolist() == [0.5, 0.5, 0, 0]
+    assert found.r_epsilon_bounds.tolist() == pytest.approx([1, 0.5, 0.5, 0.25], rel=1e-3)
+    equal = smallest_bound(near[None].expand(2, 2, 2), torch.tensor([0, 1]), epsilons=torch.zeros(1), **grid)
+    assert equal.r_epsilons.tolist() == equal.r_epsilon_bounds.tolist() == [0.0]
 
 
 def test_rejects_grids_that_do_not_fit() -> None:

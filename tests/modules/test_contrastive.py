@@ -157,7 +157,7 @@ def test_checkpoint_loads_with_the_modules(tmp_path):
     modules = {"backbone": MLP([64, 8, 6]), "projector": MLP([6, 4]), "loss": TwoParts()}
     loaded = ContrastiveSSL.load_from_checkpoint(tmp_path / "model.ckpt", **modules)
     assert same_weights(loaded, model)
-    assert dict(loaded.hparams) == {"scheduler_interval": "step"}
+    assert dict(loaded.hparams) == {"scheduler_interval": "step", "decay_norms_and_biases": True}
 
 
 YAML = """

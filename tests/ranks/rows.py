@@ -86,7 +86,7 @@ PRETEXT, DOWNSTREAM = draw(NUM_SAMPLES, 3, seed=11), draw(NUM_SAMPLES, 2, seed=1
 FEW = torch.arange(NUM_SAMPLES) % 4 != 1
 
 
-def of_targets(share: Share, loss: nn.Module, targets: tuple[Tensor, ...]) -> Values:
+def of_targets(share: Share, loss: Callable[..., Tensor], targets: tuple[Tensor, ...]) -> Values:
     """The same for a loss of one output and of targets."""
     layer = nn.Linear(4, 3, dtype=torch.float64)
     for index, parameter in enumerate(layer.parameters()):
@@ -98,6 +98,11 @@ def of_targets(share: Share, loss: nn.Module, targets: tuple[Tensor, ...]) -> Va
 
 OF_TARGETS = {
     "BoostedLeastSquaresLoss": (losses.BoostedLeastSquaresLoss(), (PRETEXT, DOWNSTREAM, FEW)),
+    "NegativeCosineLoss": (losses.NegativeCosineLoss(), (PRETEXT,)),
+    "QueuedInfoNCELoss": (
+        partial(losses.QueuedInfoNCELoss(), queue=draw(5, 3, seed=13)),
+        (PRETEXT,),
+    ),
     "PredictionLoss": (losses.PredictionLoss(), (PRETEXT,)),
     "PredictionLoss, classes": (losses.PredictionLoss(), (torch.arange(NUM_SAMPLES) % 3,)),
 }
@@ -191,6 +196,26 @@ def contrastive() -> LightningModule:
     )
 
 
+def predictor(ema: float | None) -> LightningModule:
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    return modules.PredictorSSL(
+        networks.MLP([6, 5, 4]), nn.Linear(4, 3), nn.Linear(3, 3), ema=ema, optimizer=optimizer
+    )
+
+
+def momentum_contrast() -> LightningModule:
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    return modules.MomentumContrastSSL(
+        networks.MLP([6, 5, 4]), nn.Linear(4, 3), queue_size=36, optimizer=optimizer
+    )
+
+
+def with_newest_keys(share: Share) -> Values:
+    """Weights, losses, and as many of the queued keys as the smallest rank has seen."""
+    found = trained(share, momentum_contrast)
+    return found | {"queue._extra_state": found["queue._extra_state"][-12:]}
+
+
 def read_sums(batch: Any) -> dict[str, Tensor]:
     """The targets of a pretext, for `PretextSSL`."""
     (first, _), _ = batch
@@ -219,6 +244,8 @@ CONSTRAINTS = ("grassmann", "stiefel", "polar", "parametrization", "scaled_loss"
 MODULES: dict[str, Callable[[], LightningModule]] = {
     "ContrastiveSSL": contrastive,
     "FeatureDecouplingSSL": decoupling,
+    "PredictorSSL, SimSiam": partial(predictor, None),
+    "PredictorSSL, BYOL": partial(predictor, 0.9),
     "PretextSSL": pretext,
     **{f"OrthogonalSSL, {word}": partial(orthogonal, word) for word in CONSTRAINTS},
 }
@@ -230,6 +257,7 @@ SECTIONS = {
     "CovarianceOperators": "covariance/",
     "FeatureNormMonitor": "feature_norms/",
     "GeneralizationMonitor": "generalization/",
+    "KNNProbe": "probe/backbone/knn",
     "LinearProbe": "probe/",
     "NeuronSelectivity": "selectivity/",
     "OrthogonalityMonitor": "orthogonality/",
@@ -305,6 +333,7 @@ ROWS_OF = {
         f"modules.{name}": Row(partial(trained, build=build), is_quick=False)
         for name, build in MODULES.items()
     },
+    "modules.MomentumContrastSSL": Row(with_newest_keys, is_quick=False),
     **{
         f"callbacks.{name}": Row(
             partial(logged_in, section=section),
@@ -323,4 +352,5 @@ REASONS = {
     "metrics.SumMetric": "what the metrics share",
     "metrics.feature_effective_rank": "of given rows; its file also holds the metric",
     "callbacks.Diagnostic": "what the callbacks share",
+    "callbacks.FeatureProbe": "what the probes share",
 }

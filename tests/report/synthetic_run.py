@@ -22,7 +22,10 @@ LAYERS = {
 }
 NUMBERS = {
     "r_epsilon_<k>": range(1, 6),
+    "r_epsilon_bound_<k>": range(1, 6),
     "eigenvalue_<k>": range(1, 7),
+    "knn<k>_t<tau>_top1": [20],
+    "knn<k>_top1": [20],
     "ridge_top<k>": [5],
     "logistic_top1_<k>_labels": [10],
 }
@@ -75,7 +78,7 @@ def write_run(folder: Path, *, num_looks: int = 40, layers: dict[str, list[str]]
     columns: dict[str, list[float | str]] = {}
     for quantity in QUANTITIES:
         names = (
-            [quantity.name.replace("<k>", str(k)) for k in NUMBERS[quantity.name]]
+            [quantity.name.replace("<k>", str(k)).replace("<tau>", "0.07") for k in NUMBERS[quantity.name]]
             if "<k>" in quantity.name
             else [quantity.name]
         )

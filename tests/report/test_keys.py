@@ -2,6 +2,7 @@
 
 import pytest
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.report.keys import QUANTITIES, SECTIONS, keys_as_markdown, parse_key
 
 
@@ -13,9 +14,10 @@ def test_patterns_are_unique():
 @pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda quantity: quantity.pattern)
 def test_every_pattern_is_found_again(quantity):
     column = quantity.pattern.replace("<layer>", "backbone.layer1.0").replace("<callback>", "LinearProbe")
-    key = parse_key(column.replace("<k>", "3"))
+    key = parse_key(column.replace("<k>", "3").replace("<tau>", "0.07"))
     assert key.quantity is quantity
     assert key.number == (3 if "<k>" in column else None)
+    assert key.filled("<tau>") == ("0.07" if "<tau>" in column else "<tau>")
     assert key.layer == column.removeprefix(quantity.section).removesuffix(quantity.name).strip("/")
 
 
@@ -52,3 +54,15 @@ def test_markdown_has_a_row_for_every_quantity():
     rows = keys_as_markdown().splitlines()
     assert len(rows) == 2 + len(QUANTITIES)
     assert all(row.count("|") == 4 for row in rows)
+
+
+def test_markdown_of_one_section():
+    rows = keys_as_markdown("probe").splitlines()[2:]
+    assert rows
+    assert all(row.startswith("| `probe/") for row in rows)
+    assert "Logistic probe, &lt;k> labels a class" in "\n".join(rows)
+
+
+def test_an_unknown_section_is_refused():
+    with pytest.raises(InputError, match="Expected `section` to be one of 'train', .*, got 'covarience'"):
+        keys_as_markdown("covarience")

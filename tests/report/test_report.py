@@ -65,7 +65,8 @@ def test_full_run_shows_every_quantity_with_its_reading(full_run):
     drawn = [q for q in QUANTITIES if q.section != "overhead" and not q.name.endswith("_error95")]
     for quantity in drawn:
         number = str(NUMBERS.get(quantity.name, [0])[0])
-        assert escape(quantity.reading if number == "1" else quantity.reading.replace("<k>", number)) in html
+        reading = quantity.reading.replace("<tau>", "0.07")
+        assert escape(reading if number == "1" else reading.replace("<k>", number)) in html
     for section in SECTIONS:
         assert f'id="{section.name}"' in html
     assert "seed_everything: 0" in html

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_ssl_theory.metrics import row_blocks as module
+from lightning_ssl_theory import row_blocks as module
 
 
 @pytest.mark.parametrize(

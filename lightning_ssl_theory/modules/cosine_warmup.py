@@ -1,0 +1,123 @@
+"""The field's usual learning rate: a linear rise, then half a cosine down."""
+
+import math
+from typing import Literal
+
+from lightning.pytorch import LightningModule
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_ssl_theory.checks import InputError, check_instance, check_integer, check_number
+
+
+class CosineWarmup(LRScheduler):
+    r"""Learning rates times a factor of the step t = 0, 1, …: up to 1 in w steps, down to c at the last of T.
+
+    .. math::
+        \frac{t + 1}{w} \quad (t < w), \qquad
+        c + (1 - c)\, \frac{1 + \cos(\pi\,(t - w) / (T - 1 - w))}{2} \quad (w \le t < T), \qquad c \quad (t \ge T)
+
+    As `scheduler=` of this library's modules, with `scheduler_interval="step"`, T is what the Trainer will make, or its
+    epochs with "epoch"; elsewhere pass it. A resumed run goes on along the curve that it began with.
+
+    Args:
+        optimizer: whose learning rates are scheduled.
+        warmup_steps: w >= 0.
+        total_steps: T > w; None to have it set later, before step w + 1.
+        final_factor: c in [0, 1].
+
+    Raises:
+        InputError: a number is out of its range, or a step is taken that needs a T that is not known.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> scheduler, rates = CosineWarmup(optimizer, warmup_steps=2, total_steps=5), []
+        >>> for _ in range(5):
+        ...     rates.append(round(optimizer.param_groups[0]["lr"], 4))
+        ...     optimizer.step()
+        ...     scheduler.step()
+        >>> rates
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+
+    References: I. Loshchilov, F. Hutter, "SGDR: Stochastic gradient descent with warm restarts", 2017, eq. 5;
+    P. Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017, section 2.2.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int = 0,
+        total_steps: int | None = None,
+        *,
+        final_factor: float = 0.0,
+    ) -> None:
+        check_instance(optimizer, "optimizer", Optimizer)
+        check_integer(warmup_steps, "warmup_steps", at_least=0)
+        check_number(final_factor, "final_factor", "[0, 1]")
+        self.warmup_steps, self.final_factor = warmup_steps, final_factor
+        self.total_steps: int | None = None
+        if total_steps is not None:
+            self.set_total_steps(total_steps)
+        super().__init__(optimizer)
+
+    def set_total_steps(self, total_steps: int) -> None:
+        """Set T.
+
+        Args:
+            total_steps: T > w.
+
+        Raises:
+            InputError: it is not above the steps of the rise.
+        """
+        check_integer(
+            total_steps,
+            "total_steps",
+            at_least=self.warmup_steps + 1,
+            advice="it counts all steps, those of the rise too",
+        )
+        self.total_steps = total_steps
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        """Returns the learning rate of each group at the present step."""
+        factor = self._factor(self.last_epoch)
+        return [float(rate) * factor for rate in self.base_lrs]
+
+    def _factor(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if step == self.warmup_steps and self.total_steps is None:
+            return 1.0
+        if self.total_steps is None:
+            raise InputError(
+                "Expected `total_steps` of CosineWarmup after the steps of its rise, got None; "
+                "pass the number of steps."
+            )
+        num_steps = self.total_steps - 1 - self.warmup_steps
+        share = 1.0 if step >= self.total_steps - 1 else (step - self.warmup_steps) / num_steps
+        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * share)) / 2
+
+
+def set_steps_of_trainer(
+    scheduler: object, module: LightningModule, interval: Literal["epoch", "step"]
+) -> None:
+    """Tell a `CosineWarmup` that does not know it how many steps a module's Trainer will make.
+
+    Args:
+        scheduler: any; others are left alone.
+        module: attached to the Trainer of the run.
+        interval: what the scheduler counts.
+
+    Raises:
+        InputError: the Trainer has no end, or its end is within the rise.
+    """
+    if not isinstance(scheduler, CosineWarmup) or scheduler.total_steps is not None:
+        return
+    trainer = module.trainer
+    total = trainer.estimated_stepping_batches if interval == "step" else trainer.max_epochs
+    if total is None or not 0 < total < math.inf:
+        raise InputError(
+            f"Expected a Trainer with an end in {interval}s, got none for CosineWarmup; pass max_epochs= to the "
+            "Trainer or total_steps= to the scheduler."
+        )
+    scheduler.set_total_steps(int(total))

@@ -1,0 +1,127 @@
+"""A target network whose weights are an exponential moving average of the trained network's."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_ssl_theory.checks import InputError
+
+
+def frozen_copies(backbone: nn.Module, projector: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Copies of two networks as they are now, without gradients; what the two share, the copies share.
+
+    Args:
+        backbone: A network.
+        projector: The network behind it.
+
+    Returns:
+        The copies. Since no parameter asks for a gradient, optimisers and DistributedDataParallel leave them alone.
+
+    Raises:
+        InputError: If a parameter has no shape yet, or a network cannot be copied.
+    """
+    if any(is_lazy(parameter) for network in (backbone, projector) for parameter in network.parameters()):
+        raise InputError(
+            "Expected networks with weights to copy, got a lazy layer in `backbone` or `projector`; "
+            "call them with a batch first."
+        )
+    try:
+        copies: tuple[nn.Module, nn.Module] = deepcopy((backbone, projector))
+    except Exception as error:  # whatever a network that was not made for this raises
+        raise InputError(
+            f"Expected `backbone` and `projector` to be copied for the target network, got {type(error).__name__}: "
+            f"{error}; pass networks that copy.deepcopy takes."
+        ) from error
+    for copy in copies:
+        copy.requires_grad_(False)
+    return copies
+
+
+@torch.no_grad()
+def follow_(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move a target's parameters towards those of the trained network, each once: t <- m t + (1 - m) o, in place.
+
+    Buffers stay the target's own: its BatchNorm, in training mode, keeps the statistics of its own passes.
+
+    Args:
+        target: Its copy of earlier.
+        online: The trained network.
+        momentum: m in [0, 1]; with 0 the target is the network itself, with 1 it never moves.
+
+    Raises:
+        InputError: If one has parameters that the other has not.
+
+    Example:
+        >>> target, online = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        >>> target.weight.data, online.weight.data = torch.tensor([[1.0]]), torch.tensor([[3.0]])
+        >>> follow_(target, online, 0.75)
+        >>> target.weight.item()
+        1.5
+    """
+    moved, fixed = list(target.parameters()), list(online.parameters())
+    if [parameter.shape for parameter in moved] != [parameter.shape for parameter in fixed]:
+        raise InputError(
+            f"Expected the trained network to have the parameters that its target was copied from, got {len(fixed)} "
+            f"and {len(moved)} of them, or other shapes; change `backbone` and `projector` before the module is built."
+        )
+    if moved:
+        get_ema_multi_avg_fn(momentum)(moved, fixed, 0)
+
+
+def cosine_momentum(momentum: float, step: int, num_steps: int) -> float:
+    r"""Momentum that rises from its first value to 1 along half a cosine: 1 - (1 - m)(cos(pi k / K) + 1) / 2.
+
+    Args:
+        momentum: m, at the first step.
+        step: k, number of steps made.
+        num_steps: K, number of steps in all.
+
+    Returns:
+        The momentum, 1 from step K on.
+
+    References:
+        Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning", 2020, section 3.3.
+
+    Example:
+        >>> [cosine_momentum(0.5, step, 4) for step in (0, 2, 4)]
+        [0.5, 0.75, 1.0]
+    """
+    share = min(step / num_steps, 1.0)
+    return 1 - (1 - momentum) * (math.cos(math.pi * share) + 1) / 2
+
+
+class AfterEveryStep:
+    """Calls a function after every step of a trainer's optimiser that has changed weights.
+
+    That is once a step however many batches it accumulates, under automatic and under manual optimisation, and not
+    after a step that a gradient scaler skips. Of several optimisers the last one counts.
+    """
+
+    def __init__(self) -> None:
+        self._handle: RemovableHandle | None = None
+
+    def start(self, trainer: Trainer, function: Callable[[], None]) -> None:
+        """Call the function from now on."""
+
+        def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            found_inf = getattr(optimizer, "found_inf", None)  # fused optimisers skip the step themselves
+            if found_inf is None or not found_inf:
+                function()
+
+        self.stop()
+        if trainer.optimizers:
+            self._handle = trainer.optimizers[-1].register_step_post_hook(hook)
+
+    def stop(self) -> None:
+        """Call it no more."""
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = None
