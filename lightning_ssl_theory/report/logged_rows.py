@@ -105,7 +105,8 @@ def _tables(path: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
         yield header, [[row.get(name, "") for name in header] for row in rows]
         return
     whole, _, _ = content.rpartition(b"\n")  # the end of a line may be cut in two
-    header, lines = [], []
+    header: list[str] = []
+    lines: list[list[str]] = []
     for line in _lines(whole.decode(errors="replace")):
         if not header or line == header or not _STEPS.isdisjoint(line):
             if lines:
