@@ -208,8 +208,8 @@ def keys_as_markdown(section: str | None = None) -> str:
         InputError: If no key is of that section.
 
     Example:
-        >>> keys_as_markdown("overhead").splitlines()[2]
-        '| `overhead/<callback>/seconds` | seconds | Time so far. Seconds the callback has spent since training began. |'
+        >>> keys_as_markdown("overhead").splitlines()[3][:44]
+        '| `overhead/<callback>/share` | share in [0, '
     """
     chosen = [quantity for quantity in QUANTITIES if section in (None, quantity.section)]
     if not chosen:

@@ -64,5 +64,5 @@ def test_markdown_of_one_section():
 
 
 def test_an_unknown_section_is_refused():
-    with pytest.raises(InputError, match="Expected `section` to be one of 'train', .*, got 'covarience'"):
+    with pytest.raises(InputError, match=r"Expected `section` to be one of 'train', .*, got 'covarience'"):
         keys_as_markdown("covarience")
