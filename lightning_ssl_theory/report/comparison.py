@@ -25,6 +25,7 @@ def render_comparison(runs: Sequence[Run]) -> str:
     """
     known = [section.name for section in SECTIONS if section.name != "overhead"]
     sections = [_overlaid(runs, name) for name in known]
+    panels = [panel for panel in sections if panel.figures]
     return str(
         rendered(
             "comparison.html",
@@ -39,7 +40,8 @@ def render_comparison(runs: Sequence[Run]) -> str:
                 }
                 for number, run in enumerate(runs)
             ],
-            panels=[panel for panel in sections if panel.figures],
+            panels=panels,
+            targets=[panel.target for panel in panels],
             style=asset("style.css"),
             script=asset("script.js"),
         )

@@ -209,7 +209,7 @@ def keys_as_markdown(section: str | None = None) -> str:
 
     Example:
         >>> keys_as_markdown("overhead").splitlines()[3][:44]
-        '| `overhead/<callback>/share` | share in [0, '
+        '| `overhead/<callback>/share` | share in [0,'
     """
     chosen = [quantity for quantity in QUANTITIES if section in (None, quantity.section)]
     if not chosen:
