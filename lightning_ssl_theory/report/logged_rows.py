@@ -99,11 +99,16 @@ def _tables(path: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
         content = path.read_bytes()
     except OSError:
         return
-    if path.suffix == ".wandb":
-        rows = list(_wandb_rows(content))
-        header = list(dict.fromkeys(name for row in rows for name in row))
-        yield header, [[row.get(name, "") for name in header] for row in rows]
-        return
+    yield from _wandb_table(content) if path.suffix == ".wandb" else _csv_tables(content)
+
+
+def _wandb_table(content: bytes) -> Iterator[tuple[list[str], list[list[str]]]]:
+    rows = list(_wandb_rows(content))
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    yield header, [[row.get(name, "") for name in header] for row in rows]
+
+
+def _csv_tables(content: bytes) -> Iterator[tuple[list[str], list[list[str]]]]:
     whole, _, _ = content.rpartition(b"\n")  # the end of a line may be cut in two
     header: list[str] = []
     lines: list[list[str]] = []
