@@ -58,6 +58,15 @@ def test_bad_arguments(arguments, sentence, capsys):
     assert sentence in failure(capsys, *arguments)
 
 
+def test_several_runs_side_by_side(capsys):
+    for name in ("one", "two"):
+        write_run(Path(name), num_looks=2)
+    main(["report", "one", "two"])
+    assert capsys.readouterr().out == "Report: comparison.html\n"
+    assert "one · two" in Path("comparison.html").read_text()
+    assert "Expected different runs, found" in failure(capsys, "report", "one", "one")
+
+
 def test_report_that_cannot_be_written(capsys):
     write_run(Path("run"), num_looks=2)
     Path("file").write_text("")

@@ -13,7 +13,7 @@ import torch
 
 from lightning_ssl_theory.cli import wandb_run
 from lightning_ssl_theory.cli.run_folder import finish_loggers, run_loggers
-from lightning_ssl_theory.report.logged_run import read_rows
+from lightning_ssl_theory.report.logged_rows import read_rows
 
 
 @pytest.fixture(autouse=True)
