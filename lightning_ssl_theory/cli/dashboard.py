@@ -68,9 +68,10 @@ def run_dashboard(
     try:
         _save(names, entity, project, is_dry_run=is_dry_run)
     except _refusals() as error:
+        place = f"{entity}/{project}" if entity else project
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"Expected Weights & Biases to take a dashboard of `{entity or 'your own'}/{project}`, it said: {told}; "
+            f"Expected Weights & Biases to take a dashboard of `{place}`, it said: {told}; "
             "check --entity, --project and the network, and sync a run first."
         ) from error
 

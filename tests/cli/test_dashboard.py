@@ -195,9 +195,8 @@ def test_saving_twice_changes_nothing_and_a_new_layout_makes_a_new_view(monkeypa
     main(["dashboard", "--entity", "us", "--project", "mine"])
     assert service.asked == ["us/mine"]
     assert len(service.views) == 2
-    assert (
-        "Expected Weights & Biases to take a dashboard of `me/nowhere`, it said: no such project;"
-        in failure(capsys, "dashboard", str(folder), "--project", "nowhere")
+    assert "Expected Weights & Biases to take a dashboard of `nowhere`, it said: no such project;" in failure(
+        capsys, "dashboard", str(folder), "--project", "nowhere"
     )
 
 
