@@ -6,7 +6,7 @@ turns in one process, so that what else the machine does matters little; the tim
 GPU the clock's), the best epoch's, without validations. The same callbacks watch both: while they train, at the default
 cadence in --full, and on all images at the end.
 
-    python benchmarks/parity.py --data-dir DIR --num-seeds 3 [--systems simclr]    # SmallConvNet, 5,000 images, 6 epochs
+    python benchmarks/parity.py --data-dir DIR --num-seeds 3 [--systems simclr]  # SmallConvNet, 5000 images, 6 epochs
     python benchmarks/parity.py --data-dir DIR --full --device cuda                # ResNet-18, CIFAR-10, 100 epochs
 
 DIR holds train/<class>/* and test/<class>/*, such as CIFAR-10 as JPEGs.
