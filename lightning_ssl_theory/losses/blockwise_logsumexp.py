@@ -1,8 +1,9 @@
 r"""Log-sum-exp of the rows of a matrix of inner products that is never held as a whole.
 
-The forward pass keeps one number a row, the backward pass makes the blocks of the matrix once more. A symmetric matrix
-is made in its upper triangle only, each block of which serves its rows and its columns: forward and backward together
-then need as many operations as two products of the whole matrix with N x D matrices, instead of three.
+The forward pass keeps one number a row, the backward pass makes the blocks of the matrix once more, unless they are so
+few that their exponentials were kept. A symmetric matrix is made in its upper triangle only, each block of which serves
+its rows and its columns: forward and backward together then need as many operations as two products of the whole matrix
+with N x D matrices, instead of three.
 """
 
 import math

@@ -145,7 +145,7 @@ def test_rejects_what_cannot_be_whitened() -> None:
         WMSELoss(num_iterations=0)
     with pytest.raises(ValueError, match=r"Expected `eps` in \[0, 1\), got 1.0; it is the share"):
         WMSELoss(eps=1.0)
-    with pytest.raises(ValueError, match=r"Expected `generator` to be of type Generator, got int"):
+    with pytest.raises(ValueError, match=r"Expected `generator` to be of type Generator, got 3; build one"):
         WMSELoss()(z, z, generator=3)
 
 
