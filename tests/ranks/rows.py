@@ -370,6 +370,7 @@ ROWS_OF = {
 
 # public names without a row; records that calls return, and functions that know of no ranks, need no reason
 REASONS = {
+    "modules.CosineWarmup": "a learning rate, a function of the step",
     "losses.PairwiseLoss": "what three losses share",
     "metrics.SumMetric": "what the metrics share",
     "metrics.feature_effective_rank": "of given rows; its file also holds the metric",
