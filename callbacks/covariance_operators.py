@@ -105,6 +105,10 @@ class CovarianceOperators(Diagnostic):
         check_output(output)
         check_flag(keep_dropout, "keep_dropout")
         check_callable(loss, "loss", or_none=True)
+        if isinstance(loss, type):
+            raise InputError(
+                f"Expected `loss` to be an object such as InfoNCELoss(), got the class {loss.__name__}; call it."
+            )
         check_integer(num_probes, "num_probes", advice="use None for exact values", or_none=True)
         check_integer(num_eigenvalues, "num_eigenvalues", advice="leave out `spectra_layers`")
         check_word(precision, "precision", Literal["float32", "float64"])

@@ -309,3 +309,10 @@ def test_oracle_sees_the_whole_batch():
     module.backbone.norm.momentum = 0.0
     hidden = module.backbone.norm.train()(module.backbone.conv(views.flatten(0, 1)))
     assert_close(hidden, whole.backbone.norm(whole.backbone.conv(views.flatten(0, 1))))
+
+
+def test_a_class_is_no_loss():
+    with pytest.raises(
+        ValueError, match=r"Expected `loss` to be an object such as InfoNCELoss\(\), got the class Simple"
+    ):
+        CovarianceOperators(loss=SimpleContrastiveLoss)

@@ -2,8 +2,12 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
+from helpers.toy_ssl import QUIET, MemoryLogger, ToySSL, fit, view_loader
+from lightning.pytorch import Trainer
 
+from lightning_ssl_theory.callbacks import Diagnostic
 from lightning_ssl_theory.callbacks.pictures import (
     MAX_PICTURES,
     MAX_ROWS,
@@ -13,6 +17,7 @@ from lightning_ssl_theory.callbacks.pictures import (
     is_picture_due,
     log_pictures,
 )
+from lightning_ssl_theory.warnings import DiagnosticWarning
 
 
 class WithImages:
@@ -88,3 +93,45 @@ def test_filters_stand_side_by_side():
         [1.0, 0.25],
         [0.5, 0.5],
     ]  # of the row's largest weight; zero is grey
+
+
+class Painter(Diagnostic):
+    """Each look has a picture, and its second one cannot be made."""
+
+    section = "painted"
+    needs_images = False
+    num_made = 0
+
+    def open(self, pl_module):
+        pass
+
+    def observe(self, pl_module, batch, rows):
+        pass
+
+    def measure(self, trainer, pl_module):
+        return {"a/value": 1.0}
+
+    def pictures(self):
+        self.num_made += 1
+        if self.num_made == 2:
+            raise MemoryError("no room")
+        return {"a/filters": torch.ones(1, 2, 2)}
+
+
+def test_a_picture_that_cannot_be_made_is_a_warning_and_costs_its_look():
+    logger, painter = MemoryLogger(), Painter(every_n_steps=1)
+    logger.seen = []
+    logger.log_image = lambda key, images, step: logger.seen.append((key, step))
+    trainer = Trainer(**QUIET | {"max_steps": 3, "max_epochs": -1, "logger": logger, "callbacks": [painter]})
+    with pytest.warns(
+        DiagnosticWarning, match="Painter left out a look. Expected a look to run through, MemoryError"
+    ):
+        trainer.fit(ToySSL(), view_loader())
+    assert logger.seen == [("painted/a/filters", step) for step in (0, 2, 3)]
+    assert [step for step, _ in logger.looks("painted/")] == [0, 2, 3]
+
+
+def test_nothing_is_painted_where_no_logger_takes_it():
+    painter = Painter(every_n_steps=1)
+    fit(ToySSL(), [painter], max_steps=3, max_epochs=-1)
+    assert painter.num_made == 0
