@@ -13,7 +13,7 @@ def test_demo_in_short(capsys):
     html = Path("out/short/report.html").read_text()
     for part in ("contrastive", "orthogonal", "unconstrained"):
         assert Path("out/short", part, "report.html").exists()
-        assert f'id="{part}"' in html
+        assert f"<h2>{part}</h2>" in html
     chart = html.split("collapse/network.output/effective_rank")[1].split("</svg>")[0]
     assert "orthogonal <b>" in chart
     assert "unconstrained <b>" in chart
