@@ -6,14 +6,15 @@ turns in one process, so that what else the machine does matters little; the tim
 GPU the clock's), the best epoch's, without validations. The same callbacks watch both: while they train, at the default
 cadence in --full, and on all images at the end.
 
-    python benchmarks/parity.py --data-dir DIR --num-seeds 3 [--systems simclr]  # SmallConvNet, 5000 images, 6 epochs
-    python benchmarks/parity.py --data-dir DIR --full --device cuda                # ResNet-18, CIFAR-10, 100 epochs
+    python benchmarks/parity.py --data-dir DIR --num-seeds 3 [--systems simclr]  # SmallConvNet, 5,000 images, 6 epochs
+    python benchmarks/parity.py --data-dir DIR --full --device cuda              # ResNet-18, CIFAR-10, 100 epochs
 
 DIR holds train/<class>/* and test/<class>/*, such as CIFAR-10 as JPEGs.
 """
 
 import argparse
 import copy
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -261,7 +262,8 @@ def compared(name: str, sizes: Sizes, arguments: argparse.Namespace) -> None:
             pair = SYSTEMS[name](backbone, sizes, backbone.num_features)
         for side in (0, 1) if seed % 2 == 0 else (1, 0):  # who comes first takes turns
             rows[side].append(trained(pair[side], sizes, seed, arguments))
-            print(f"{name} seed {seed} {('ours', 'lightly')[side]:8}{rows[side][-1]}", flush=True)
+            values = ", ".join(f"{key} {value:.2f}" for key, value in rows[side][-1].items())
+            print(f"{name} seed {seed} {('ours', 'lightly')[side]:8}{values}", flush=True)
     for key in rows[0][0]:
         ours, theirs = ([row[key] for row in side] for side in rows)
         compare = paired_differences(theirs, ours)
@@ -289,6 +291,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if arguments.device == "cpu":
         torch.set_num_threads(1)
     sizes = FULL if arguments.full else Sizes()
