@@ -90,18 +90,15 @@ def train(setting: Setting, seed: int, max_steps: int, mnist: str | None) -> Run
     with seeded(seed):
         module = byol(setting, num_pixels)
     every = max(max_steps // NUM_LOOKS, 1)
-    watching = [
-        CollapseMonitor(["backbone", "projector"], every_n_steps=every),
-        CovarianceOperators([LAYER], every_n_steps=every, num_probes=4),
-    ]
-    looks = History(
-        lambda *_: {key: value for watch in watching for key, value in watch.values.items()},
-        steps=range(0, max_steps + 1, every),
+    collapse = CollapseMonitor(["backbone", "projector"], every_n_steps=every)
+    covariance = CovarianceOperators([LAYER], every_n_steps=every, num_probes=4)
+    looks = History(lambda *_: collapse.values | covariance.values, steps=range(0, max_steps + 1, every))
+    before = probed(module, data)
+    trainer = quiet_trainer(
+        collapse, covariance, looks, max_steps=max_steps, max_epochs=-1, limit_val_batches=0
     )
-    first = probed(module, data)
-    trainer = quiet_trainer(*watching, looks, max_steps=max_steps, max_epochs=-1, limit_val_batches=0)
     trainer.fit(module, datamodule=data)
-    looks.looks[0] |= first
+    looks.looks[0] |= before
     looks.looks[-1] |= probed(module, data)
     return looks.looks
 

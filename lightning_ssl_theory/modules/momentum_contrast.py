@@ -13,7 +13,7 @@ from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.distributed import all_gather_rows
 from lightning_ssl_theory.losses.queued_info_nce import QueuedInfoNCELoss
 from lightning_ssl_theory.modules.key_queue import KeyQueue
-from lightning_ssl_theory.modules.momentum_target import AfterEveryStep, follow_, frozen_copies
+from lightning_ssl_theory.modules.momentum_target import AfterEveryStep, frozen_copies, move_target_
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
 from lightning_ssl_theory.modules.view_pairs import full_size_views, mean_parts, pairs_with_targets
@@ -102,10 +102,10 @@ class MomentumContrastSSL(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over the pairs of a query and a key; then the keys enter the queue."""
-        views = read_views(batch)
+        views, is_symmetric = read_views(batch), self.hparams["symmetric"]
         chosen = full_size_views(views)
-        keys = {index: self.target(views[index]) for index in (chosen if self._is_symmetric else chosen[-1:])}
-        asking = [index for index in range(len(views)) if self._is_symmetric or index not in keys]
+        keys = {index: self.target(views[index]) for index in (chosen if is_symmetric else chosen[-1:])}
+        asking = [index for index in range(len(views)) if is_symmetric or index not in keys]
         queries = {index: self.embed(views[index]) for index in asking}
         queue = self.queue.rows(next(iter(keys.values())))
         parts = mean_parts(self.loss, pairs_with_targets(queries, keys), queue)
@@ -127,19 +127,11 @@ class MomentumContrastSSL(LightningModule):
 
     def on_train_start(self) -> None:
         """Let the target follow from the first step on."""
-        self._after_every_step.start(self.trainer, self._follow)
+        self._after_every_step.start(self.trainer, lambda: move_target_(self, self.hparams["momentum"]))
 
     def on_train_end(self) -> None:
         """The target stays where it is."""
         self._after_every_step.stop()
-
-    @property
-    def _is_symmetric(self) -> bool:
-        return self.hparams["symmetric"]
-
-    def _follow(self) -> None:
-        target = nn.ModuleList([self.target_backbone, self.target_projector])
-        follow_(target, nn.ModuleList([self.backbone, self.projector]), self.hparams["momentum"])
 
 
 @torch.no_grad()

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_ssl_theory.checks import InputError
+
+EMASchedule = Literal["constant", "cosine"]
+"""Whether the momentum of a target stays, or rises to 1 along half a cosine over the steps of the training."""
 
 
 def frozen_copies(backbone: nn.Module, projector: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -76,6 +79,38 @@ def follow_(target: nn.Module, online: nn.Module, momentum: float) -> None:
         get_ema_multi_avg_fn(momentum)(moved, fixed, 0)
 
 
+def move_target_(module: LightningModule, momentum: float) -> None:
+    """Let `target_backbone` and `target_projector` follow `backbone` and `projector`; what two share moves once."""
+    targets: list[nn.Module] = [module.target_backbone, module.target_projector]  # type: ignore[list-item]
+    networks: list[nn.Module] = [module.backbone, module.projector]  # type: ignore[list-item]
+    follow_(nn.ModuleList(targets), nn.ModuleList(networks), momentum)
+
+
+def momentum_now(trainer: Trainer, momentum: float, schedule: EMASchedule) -> float:
+    """The momentum of the step that a trainer makes.
+
+    Args:
+        trainer: Knows how many steps it has made, and makes in all.
+        momentum: That of the first step.
+        schedule: Whether it stays or rises.
+
+    Returns:
+        The momentum.
+
+    Raises:
+        InputError: If it is to rise and the training has no end.
+    """
+    if schedule == "constant":
+        return momentum
+    num_steps = trainer.estimated_stepping_batches
+    if num_steps == math.inf:
+        raise InputError(
+            'Expected a Trainer that knows the number of its steps for ema_schedule="cosine", got an endless one; '
+            "pass max_epochs or max_steps."
+        )
+    return cosine_momentum(momentum, trainer.global_step, int(num_steps))
+
+
 def cosine_momentum(momentum: float, step: int, num_steps: int) -> float:
     r"""Momentum that rises from its first value to 1 along half a cosine: 1 - (1 - m)(cos(pi k / K) + 1) / 2.
 
@@ -102,11 +137,15 @@ class AfterEveryStep:
     """Calls a function after every step of a trainer's optimiser that has changed weights.
 
     That is once a step however many batches it accumulates, under automatic and under manual optimisation, and not
-    after a step that a gradient scaler skips. Of several optimisers the last one counts.
+    after a step that a gradient scaler skips. Of several optimisers the last one counts. A copy calls nothing until it
+    is started.
     """
 
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
+
+    def __getstate__(self) -> dict[str, None]:
+        return {"_handle": None}  # the handle would take the optimiser's hooks along into a copy or a file
 
     def start(self, trainer: Trainer, function: Callable[[], None]) -> None:
         """Call the function from now on."""

@@ -1,6 +1,7 @@
 """Learning to predict one view from another without negatives, as a LightningModule: SimSiam and BYOL."""
 
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,16 +13,14 @@ from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.negative_cosine import NegativeCosineLoss
 from lightning_ssl_theory.modules.momentum_target import (
     AfterEveryStep,
-    cosine_momentum,
-    follow_,
+    EMASchedule,
     frozen_copies,
+    momentum_now,
+    move_target_,
 )
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
 from lightning_ssl_theory.modules.view_pairs import full_size_views, mean_parts, pairs_with_targets
-
-EMASchedule = Literal["constant", "cosine"]
-"""Whether the momentum of the target stays, or rises to 1 along half a cosine over the steps of the training."""
 
 
 class PredictorSSL(LightningModule):
@@ -116,9 +115,14 @@ class PredictorSSL(LightningModule):
         views = read_views(batch)
         projections = [self.projector(self.backbone(view)) for view in views]
         predictions = {index: self.predictor(projection) for index, projection in enumerate(projections)}
-        targets = {
-            index: self._target_of(views[index], projections[index]) for index in full_size_views(views)
-        }
+        chosen = full_size_views(views)
+        if self.hparams["ema"] is not None:
+            targets = {index: self.target(views[index]) for index in chosen}
+        else:
+            stops = self.hparams["stop_gradient"]
+            targets = {
+                index: projections[index].detach() if stops else projections[index] for index in chosen
+            }
         return logged_loss(self, mean_parts(self.loss, pairs_with_targets(predictions, targets)))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -138,32 +142,13 @@ class PredictorSSL(LightningModule):
     def on_train_start(self) -> None:
         """Let the target follow from the first step on."""
         if self.hparams["ema"] is not None:
-            self._momentum()  # raises where the end of training is not known
-            self._after_every_step.start(self.trainer, self._follow)
+            momentum = partial(momentum_now, self.trainer, self.hparams["ema"], self.hparams["ema_schedule"])
+            momentum()  # raises now where it cannot be told
+            self._after_every_step.start(self.trainer, lambda: move_target_(self, momentum()))
 
     def on_train_end(self) -> None:
         """The target stays where it is."""
         self._after_every_step.stop()
-
-    def _target_of(self, view: Any, projection: Tensor) -> Tensor:
-        if self.hparams["ema"] is not None:
-            return self.target(view)
-        return projection.detach() if self.hparams["stop_gradient"] else projection
-
-    def _follow(self) -> None:
-        target = nn.ModuleList([self.target_backbone, self.target_projector])
-        follow_(target, nn.ModuleList([self.backbone, self.projector]), self._momentum())
-
-    def _momentum(self) -> float:
-        if self.hparams["ema_schedule"] == "constant":
-            return self.hparams["ema"]
-        num_steps = self.trainer.estimated_stepping_batches
-        if num_steps == float("inf"):
-            raise InputError(
-                'Expected a Trainer that knows the number of its steps for ema_schedule="cosine", got an endless one; '
-                "pass max_epochs or max_steps."
-            )
-        return cosine_momentum(self.hparams["ema"], self.trainer.global_step, int(num_steps))
 
 
 def _check_predictor(predictor: Any) -> None:

@@ -1,4 +1,5 @@
 import math
+import pickle
 from functools import partial
 
 import pytest
@@ -110,6 +111,7 @@ def test_counts_the_steps_that_took_place():
             scaler.update()
         assert weight.isfinite().all()
     assert len(calls) == 4
+    assert pickle.loads(pickle.dumps(counter))._handle is None
     counter.stop()
     fused.step()
     plain.step()
