@@ -42,11 +42,15 @@ from lightning_ssl_theory.callbacks import (
 from lightning_ssl_theory.losses import (
     CrossCorrelationLoss,
     InfoNCELoss,
+    NegativeCosineLoss,
+    QueuedInfoNCELoss,
     SimpleContrastiveLoss,
     SoftTripletLoss,
     SpectralContrastiveLoss,
     StopGradientInfoNCELoss,
+    SupervisedContrastiveLoss,
     VICRegLoss,
+    WMSELoss,
 )
 from lightning_ssl_theory.networks import MLP
 
@@ -146,6 +150,14 @@ def diagnostics() -> dict[str, Callable[[], Diagnostic]]:
     }
 
 
+class Queued(nn.Module):
+    """MoCo's loss, with a queue of as many keys as queries."""
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Its value."""
+        return QueuedInfoNCELoss()(queries, keys, keys)
+
+
 LOSSES = {
     "InfoNCELoss": InfoNCELoss,
     "SoftTripletLoss": SoftTripletLoss,
@@ -154,6 +166,10 @@ LOSSES = {
     "CrossCorrelationLoss": CrossCorrelationLoss,
     "VICRegLoss": VICRegLoss,
     "SpectralContrastiveLoss": SpectralContrastiveLoss,
+    "WMSELoss": lambda: WMSELoss(eps=1e-3),
+    "SupervisedContrastiveLoss": SupervisedContrastiveLoss,
+    "NegativeCosineLoss": NegativeCosineLoss,
+    "QueuedInfoNCELoss": Queued,
 }
 
 
@@ -202,9 +218,10 @@ def look(watch: Diagnostic) -> list[Sent]:
 def loss_and_gradient(build: Callable[[], nn.Module]) -> list[Sent]:
     """What a loss and its gradient send."""
     z1, z2 = torch.randn(2, BATCH, WIDTHS[-1])
-    leaf = z1.requires_grad_()
+    leaf, loss = z1.requires_grad_(), build()
+    labels = [torch.arange(BATCH) % NUM_CLASSES] if getattr(loss, "takes_labels", False) else []
     with counted() as sent:
-        build()(leaf, z2).backward()
+        loss(leaf, z2, *labels).backward()
     return sent
 
 

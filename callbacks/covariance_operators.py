@@ -192,9 +192,7 @@ class CovarianceOperators(Diagnostic):
     def pictures(self) -> dict[str, Picture]:
         """The spectra, and the leading eigenvectors of layers that look at pixels, a row of filters each."""
         shown: dict[str, Picture] = {
-            f"{name}/spectrum": Curve(
-                f"Spectrum of {name}", "k", "eigenvalue", tuple(found.eigenvalues.tolist())
-            )
+            f"{name}/spectrum": Curve(f"Spectrum of {name}", tuple(found.eigenvalues.tolist()))
             for name, found in self.spectra.items()
         }
         return shown | {

@@ -133,7 +133,7 @@ class FeatureNormMonitor(Diagnostic):
         self._layers.close()
         self._sparsity.reset()
         let_go(self._norms.values())
-        self._norms = {}
+        self._norms, self._filters = {}, {}
 
     def pictures(self) -> dict[str, Picture]:
         """The first filters of layers that look at pixels."""
@@ -155,8 +155,8 @@ class FeatureNormMonitor(Diagnostic):
 def _first_filters(kernels: dict[str, Tensor]) -> dict[str, Tensor]:
     # those that can be drawn, whole rows of them
     images = {
-        name: filter_images(weight[: _FILTERS_A_ROW * _MAX_ROWS].detach().cpu().clone())
+        name: filter_images(weight[: _FILTERS_A_ROW * _MAX_ROWS].detach())
         for name, weight in kernels.items()
         if weight.ndim in (2, 4)
     }
-    return {name: found for name, found in images.items() if found is not None}
+    return {name: found.cpu() for name, found in images.items() if found is not None}

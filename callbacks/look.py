@@ -73,6 +73,7 @@ class Look(Callback):
         self._found: dict[str, float | Tensor] | None = None
         self._warned: set[str] = set()
         self.metric_names = MetricNames(self.best)
+        self._pictures: dict[str, Picture] = {}
         self._num_shown = 0
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,13 +146,18 @@ class Look(Callback):
         with self._timed(pl_module), self._noting_failures(), failing_together(sentence):
             if self._failure is not None:
                 raise InputError(self._failure)
-            self._found = self.measure(trainer, pl_module)
+            found = self.measure(trainer, pl_module)
+            # before the look closes, and no failure of a picture may end training
+            is_shown = is_picture_due(self._num_shown) and takes_pictures(trainer)
+            self._pictures = self.pictures() if is_shown else {}
+            self._found = found
         self.close()
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_measured = False
         self._overhead.end_look()
         found, self._found = self._found, None
+        pictures, self._pictures = self._pictures, {}
         if found is None:
             unknown = monitors.watched_keys(trainer, self._prefix) - trainer.callback_metrics.keys()
             monitors.clear(trainer, self.values.keys() | unknown)
@@ -171,12 +177,8 @@ class Look(Callback):
         monitors.log(trainer, pl_module, self.values | costs_by_key, self.metric_names)
         if sentence_of_names := self.metric_names.sentence(own):
             self._warn(sentence_of_names)
-        self._show(trainer)
-
-    def _show(self, trainer: Trainer) -> None:
         self._num_shown += 1
-        if is_picture_due(self._num_shown - 1) and takes_pictures(trainer):
-            log_pictures(trainer, {f"{self._prefix}/{key}": shown for key, shown in self.pictures().items()})
+        log_pictures(trainer, {f"{self._prefix}/{key}": shown for key, shown in pictures.items()})
 
     def _report(self, failure: str) -> None:
         if self._strict:

@@ -152,6 +152,7 @@ class NeuronSelectivity(Diagnostic):
         self._layers.close()
         self._metrics.reset()
         self._latent_metrics.reset()
+        self._tables = {}
 
     def pictures(self) -> dict[str, Picture]:
         """For each layer, a table of its most selective neuron for every class."""

@@ -10,15 +10,15 @@ from torchvision.utils import make_grid
 
 MAX_PICTURES, MAX_ROWS = 32, 200
 """Most pictures of a look, and most rows of a table; the rest is left out."""
+CURVE_COLUMNS = ("k", "value")
+"""The table behind a curve at Weights & Biases, which is called `<key>_table`."""
 _NUM_OFTEN = 16
 
 
 class Curve(NamedTuple):
-    """Values at 1, 2, 3, …, such as a spectrum."""
+    """Values at k = 1, 2, 3, …, such as a spectrum."""
 
     title: str
-    x_name: str
-    y_name: str
     values: tuple[float, ...]
 
 
@@ -112,6 +112,7 @@ def _log_numbers(logger: Any, key: str, picture: Curve | Table, step: int) -> No
     import wandb
 
     points = [[k, value] for k, value in enumerate(picture.values, start=1)]
-    table = wandb.Table(columns=[picture.x_name, picture.y_name], data=points)
-    plot = wandb.plot.line(table, picture.x_name, picture.y_name, title=picture.title)
+    plot = wandb.plot.line(
+        wandb.Table(columns=list(CURVE_COLUMNS), data=points), *CURVE_COLUMNS, title=picture.title
+    )
     logger.log_metrics({key: plot}, step=step)

@@ -42,7 +42,19 @@ ALLOWED = {
     | {"lightning", "torchmetrics", "torchvision", "matplotlib", "PIL", "wandb"},
     "report": PLAIN
     | GROUND
-    | {"tracing", "lightning", "joblib", "matplotlib", "jinja2", "PIL", "rich", "cycler"},
+    | {
+        "tracing",
+        "lightning",
+        "joblib",
+        "matplotlib",
+        "jinja2",
+        "markupsafe",
+        "PIL",
+        "rich",
+        "cycler",
+        "wandb",
+        "google",
+    },
 }
 STANDS_ABOVE = {"cli", *ROOT_FILES}
 

@@ -26,6 +26,23 @@ def test_every_folder_is_listed():
     }
 
 
+def test_what_is_no_python_is_shipped_too():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    shipped = {
+        file
+        for package, patterns in config["options.package_data"].items()
+        for pattern in patterns.split()
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    found = {
+        file
+        for file in (ROOT / "lightning_ssl_theory").rglob("*")
+        if file.is_file() and file.suffix not in {".py", ".pyc"}
+    }
+    assert found == shipped
+
+
 def test_a_clone_that_was_never_installed_imports(tmp_path):
     code = (
         "import lightning_ssl_theory.callbacks as callbacks;"

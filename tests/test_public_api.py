@@ -22,7 +22,7 @@ PACKAGES = [
 PROMISED = {
     "lightning_ssl_theory": "ContrastiveSSL MomentumContrastSSL OrthogonalSSL PredictorSSL PretextSSL",
     "lightning_ssl_theory.losses": "SimpleContrastiveLoss SoftTripletLoss InfoNCELoss TraceLoss "
-    "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss",
+    "CrossCorrelationLoss SpectralContrastiveLoss VICRegLoss WMSELoss SupervisedContrastiveLoss",
     "lightning_ssl_theory.operators": "covariance_operators",
     "lightning_ssl_theory.metrics": "Selectivity FeatureNorms ActivationSparsity Alignment Uniformity EffectiveRank "
     "augmented_distances augmentation_concentration generalization_bound ConditionalCovariance ExcessRisk",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
 
 _STEP = "trainer/global_step"
+_CURVE = "_table"
 _NAME = "Why it learns"
 _VIEWS = """
 query Views($entity: String, $project: String) {
@@ -65,9 +68,10 @@ def run_dashboard(
     try:
         _save(names, entity, project, is_dry_run=is_dry_run)
     except _refusals() as error:
+        place = f"{entity}/{project}" if entity else project
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"Expected Weights & Biases to take a dashboard of `{entity or 'your own'}/{project}`, it said: {told}; "
+            f"Expected Weights & Biases to take a dashboard of `{place}`, it said: {told}; "
             "check --entity, --project and the network, and sync a run first."
         ) from error
 
@@ -145,14 +149,14 @@ def _save(names: LoggedNames | None, entity: str | None, project: str, *, is_dry
     if is_dry_run:
         print(json.dumps(stable_spec(view), indent=1, ensure_ascii=False))
         return
-    known = execute_graphql(api, _VIEWS, {"entity": entity, "project": project})
-    saved = find_view(known, view.name)
+    asked = {"entity": entity, "project": project}
+    saved, word = find_view(execute_graphql(api, _VIEWS, asked), view.name), "Unchanged"
     if saved is None:
-        view.save()
-        _show(view, f"Saved: {view.url}")
-    else:
-        mark = saved.removeprefix("nw-").removesuffix("-v")
-        _show(view, f"Unchanged: {get_app_url(api)}/{entity}/{project}?nw={mark}")
+        with contextlib.redirect_stderr(io.StringIO()):  # it says the same in words of its own
+            view.save()
+        saved, word = find_view(execute_graphql(api, _VIEWS, asked), view.name), "Saved"
+    mark = "" if saved is None else f"?nw={saved.removeprefix('nw-').removesuffix('-v')}"
+    _show(view, f"{word}: {get_app_url(api)}/{entity}/{project}{mark}")
 
 
 def find_view(known: dict[str, Any], name: str) -> str | None:
@@ -214,8 +218,22 @@ def _section(section: BoardSection) -> Section:
     from wandb_workspaces.reports import v2 as wr
 
     panels = [wr.MarkdownPanel(markdown=section.how_to_read), *map(_line_plot, section.charts)]
-    panels += [wr.MediaBrowser(title=key.partition("/")[2] or key, media_keys=[key]) for key in section.media]
+    panels += map(_medium, section.media)
     return ws.Section(name=section.title, panels=panels, is_open=True, panel_settings=_axis())
+
+
+def _medium(key: str) -> Any:
+    from wandb_workspaces.reports import v2 as wr
+
+    title = key.partition("/")[2] or key
+    if not key.endswith(_CURVE):
+        return wr.MediaBrowser(title=title, media_keys=[key])
+    return wr.CustomChart(
+        query={"summaryTable": {"tableKey": key}},
+        chart_name="wandb/line/v0",
+        chart_fields={"x": "k", "y": "value"},
+        chart_strings={"title": title.removesuffix(_CURVE)},
+    )
 
 
 def _axis() -> Any:

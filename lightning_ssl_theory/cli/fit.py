@@ -1,13 +1,10 @@
 """`fit`, `validate` and `test`: Lightning's command line, with this library's classes by name and a run folder."""
 
 import argparse
-import logging
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import get_loader, set_loader
@@ -19,7 +16,9 @@ from rich.console import Console
 from lightning_ssl_theory import callbacks, data, losses, modules, networks
 from lightning_ssl_theory.cli.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint, remove_cut
 from lightning_ssl_theory.cli.config_faults import first_fault, place_of_refusal
+from lightning_ssl_theory.cli.evaluation import silent_diagnostics, value_lines
 from lightning_ssl_theory.cli.given_settings import GivenSettings, given_settings
+from lightning_ssl_theory.cli.quiet_terminal import quiet_terminal
 from lightning_ssl_theory.cli.refusals import PROGRAM, fail, refused_by_class
 from lightning_ssl_theory.cli.run_folder import (
     finish_loggers,
@@ -67,7 +66,7 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
     settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
     try:
-        with _without_hints():
+        with quiet_terminal():
             TrainingCLI(
                 LightningModule,
                 LightningDataModule,
@@ -194,19 +193,22 @@ class TrainingCLI(LightningCLI):
             finish_loggers(self.trainer.loggers, is_success=is_success)
             _show_results(self.trainer)
 
-    def after_validate(self) -> None:
-        """Name the diagnostics that had nothing to look at."""
-        for callback in vars(self.trainer)["callbacks"]:
-            if isinstance(callback, callbacks.Diagnostic) and not callback.values:
-                reason = "its warning above says why"
-                if callback.looks_at_training:
-                    reason = "it looks at training batches, which `validate` has none of; use `fit`"
-                print(f"{type(callback).__name__} logged nothing: {reason}.")
+    def validate(self, **kwargs: Any) -> None:
+        """Validate, print every value, and name the diagnostics that had nothing to look at."""
+        self._evaluate("validate", **kwargs)
 
-    def after_test(self) -> None:
-        """Say that diagnostics do not look at test images."""
-        if any(isinstance(callback, callbacks.Diagnostic) for callback in vars(self.trainer)["callbacks"]):
-            print("Diagnostics logged nothing: they look in `fit` and `validate`, not in `test`.")
+    def test(self, **kwargs: Any) -> None:
+        """Test likewise."""
+        self._evaluate("test", **kwargs)
+
+    def _evaluate(self, command: Literal["validate", "test"], *, verbose: bool = True, **kwargs: Any) -> None:
+        found = getattr(self.trainer, command)(verbose=False, **kwargs)
+        if self.trainer.is_global_zero:
+            for line in [
+                *(value_lines(found) if verbose else ()),
+                *silent_diagnostics(self.trainer, command),
+            ]:
+                print(line)
 
     # Lightning's merges the hyperparameters of the checkpoint into the configuration, which fails in 2.5.5 and 2.5.6
     def _parse_ckpt_path(self) -> None:
@@ -239,29 +241,6 @@ def _show_results(trainer: Trainer) -> None:
         return
     console.print(results_table([read_run(folder)]))
     console.print(f"Report: {report}", soft_wrap=True, highlight=False)
-
-
-# Without what Lightning says of other products, of its own code, and of the run folder, which is meant to hold files.
-@contextmanager
-def _without_hints() -> Iterator[None]:
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logger.addFilter(_is_no_tip)
-    try:
-        with warnings.catch_warnings():
-            for start in (
-                r"\s*Unable to serialize",
-                "Checkpoint directory",
-                "`isinstance\\(treespec",
-                "The dirpath has changed",
-            ):
-                warnings.filterwarnings("ignore", message=start)
-            yield
-    finally:
-        logger.removeFilter(_is_no_tip)
-
-
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
 
 
 def _given(options: Sequence[str]) -> GivenSettings:

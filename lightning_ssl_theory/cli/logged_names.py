@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_ssl_theory.report import RunFolderError, read_run
-from lightning_ssl_theory.report.logged_run import METRICS_FILE, Run
+from lightning_ssl_theory.report.logged_run import METRICS_FILE
 
 MAX_RUNS = 50
 """The newest runs of a project that are asked for their names."""
-# wandb writes media/images/KEY_STEP_HASH.png, and a curve as the table KEY_table
-_MEDIA_NAME = re.compile(r"^(.+?)(?:_table)?_\d+_[0-9a-f]{16,}\.(?:png|table\.json)$")
+# wandb writes media/images/KEY_STEP_HASH.png
+_MEDIA_NAME = re.compile(r"^(.+)_\d+_[0-9a-f]{16,}\.(?:png|table\.json)$")
 
 
 class LoggedNames(NamedTuple):
@@ -23,7 +24,7 @@ class LoggedNames(NamedTuple):
 
     Attributes:
         scalars: Names of numbers.
-        media: Names of images, curves and tables.
+        media: Names of images and tables; that of the table behind a curve ends in `_table`.
     """
 
     scalars: frozenset[str]
@@ -44,8 +45,9 @@ def names_in_folder(folder: Path) -> LoggedNames:
     """
     places = _wandb_runs(folder)
     scalars: set[str] = set()
-    if not folder.is_dir() or (folder / METRICS_FILE).exists() or any(folder.glob(f"*/{METRICS_FILE}")):
-        scalars = _columns(read_run(folder))
+    if not folder.is_dir() or _metrics_files(folder):
+        read_run(folder)  # says what is wrong with it
+        scalars = {name for file in _metrics_files(folder) for name in _columns(file)}
     else:
         for place in places:
             scalars |= _summary_names(place)
@@ -76,15 +78,21 @@ def names_in_project(runs: Iterable[Any]) -> LoggedNames:
     return LoggedNames(frozenset(scalars), frozenset(media))
 
 
-def _columns(run: Run) -> set[str]:
-    return set(run.series).union(*(_columns(part) for part in run.parts)) - {"step"}
+def _metrics_files(folder: Path) -> list[Path]:
+    return [file for pattern in ("", "*/") for file in folder.glob(f"{pattern}{METRICS_FILE}")]
+
+
+# also of what was never finite, which Weights & Biases has too
+def _columns(file: Path) -> set[str]:
+    with file.open(encoding="utf-8", errors="replace", newline="") as opened:
+        return set(next(csv.reader(opened), [])) - {"step", ""}
 
 
 def _wandb_runs(folder: Path) -> list[Path]:
     return sorted(
         {
             file.parent
-            for pattern in ("", "wandb/*/", "*/wandb/*/")
+            for pattern in ("", "*/", "wandb/*/", "*/wandb/*/")
             for file in folder.glob(f"{pattern}*.wandb")
         }
     )

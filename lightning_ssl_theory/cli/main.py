@@ -126,6 +126,14 @@ _RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
+class _OneColumn(argparse.HelpFormatter):
+    """Lets the texts of all commands begin below each other."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=16)
+        self._action_max_length = 13  # argparse forgets that commands are indented
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence."""
 
@@ -137,6 +145,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     parser = _Parser(
         prog=PROGRAM,
         description="Train self-supervised models, and see why they learn what they learn.",
+        formatter_class=_OneColumn,
         epilog=f"`{PROGRAM} COMMAND --help` lists the options of a command.",
         allow_abbrev=False,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from lightning_ssl_theory.report.logged_run import METRICS_FILE, read_rows
+from lightning_ssl_theory.report.logged_rows import METRICS_FILE, read_rows
 from lightning_ssl_theory.report.write import write_whole
 
 

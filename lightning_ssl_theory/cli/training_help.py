@@ -3,29 +3,30 @@
 from lightning_ssl_theory.cli.refusals import PROGRAM
 
 _ABOUT = {
-    "fit": "Train the model of a YAML configuration, watched by its callbacks, in a folder of its own under runs/.",
-    "validate": "Run the validation of a model, with the diagnostics that look at validation images.",
+    "fit": "Train the model of a YAML configuration, in a run folder of its own.",
+    "validate": "Run the validation of a model, with the diagnostics that look at its images.",
     "test": "Run the test of a model; diagnostics look in `fit` and `validate` only.",
 }
 _EXAMPLES = {
     "fit": (
         "--config examples/configs/orthogonal_digits.yaml",
-        "--config my.yaml --trainer.max_epochs 5 --data.batch_size 64 --name short",
+        "--config my.yaml --name short --trainer.max_epochs 5",
         "--config my.yaml --ckpt_path last",
     ),
-    "validate": ("--config my.yaml --ckpt_path runs/my/checkpoints/last.ckpt",),
-    "test": ("--config my.yaml --ckpt_path runs/my/checkpoints/last.ckpt",),
+    "validate": ("--config my.yaml --ckpt_path my.ckpt",),
+    "test": ("--config my.yaml --ckpt_path my.ckpt",),
 }
 _OPTIONS = (
-    ("-c, --config FILE", "configuration: the keys model, data and trainer; of several files the last wins"),
+    ("-c, --config FILE", "keys model, data and trainer; the last of several wins"),
     ("--name NAME", "name of the run folder (default: the configuration's)"),
     ("--output_dir FOLDER", "where run folders lie (default: runs)"),
-    ("--wandb MODE", "online, offline or off (default: WANDB_MODE, else offline)"),
+    ("--wandb MODE", "online, offline or off (default: WANDB_MODE, or offline)"),
     ("--ckpt_path FILE", "checkpoint to start from"),
     ("--seed_everything N", "seed of weights, order and views (default: 0)"),
-    ("--print_config", "print the whole configuration with its defaults, and stop"),
-    ("--KEY VALUE", "any key of the configuration, such as --trainer.max_epochs 5"),
-    ("--model.help CLASS", "arguments of a model; --data.help and --trainer.callbacks.help likewise"),
+    ("--print_config", "print the configuration with all defaults, and stop"),
+    ("--KEY VALUE", "any key of the configuration, as --data.batch_size 64"),
+    ("--model.help CLASS", "arguments of a model; --data.help CLASS of its data, and"),
+    ("", "--trainer.callbacks.help CLASS of a callback"),
     ("--help=all", "every option, those of the Trainer included"),
 )
 

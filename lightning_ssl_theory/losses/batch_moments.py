@@ -111,6 +111,26 @@ def check_two(num_samples: int) -> None:
     check_count(num_samples, 2, "there is no variance in one")
 
 
+def check_variance(mean: Tensor, variance: Tensor, advice: str) -> None:
+    r"""Raise InputError where a feature is constant. What rounding leaves of a constant is none.
+
+    Args:
+        mean: Of two views over all ranks, shape (2, \*, D).
+        variance: Likewise; equal on every rank, so that all of them leave together.
+        advice: What else helps than to look for the cause.
+
+    Raises:
+        InputError: If one has no variance.
+    """
+    is_constant = variance <= (16 * torch.finfo(mean.dtype).eps * mean).square()
+    if is_constant.any():
+        view, *_, feature = is_constant.nonzero()[0].tolist()
+        raise InputError(
+            f"Expected `z{view + 1}` to vary over the samples in every feature, got {int(is_constant.sum())} constant "
+            f"ones, number {feature} first; look for a collapse or a dead unit, or {advice}."
+        )
+
+
 def off_diagonal_energy(
     x: Tensor, y: Tensor | None = None, *, is_symmetrized: bool = False
 ) -> tuple[Tensor, Tensor]:

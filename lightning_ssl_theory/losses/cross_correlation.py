@@ -9,6 +9,7 @@ from lightning_ssl_theory.losses.batch_moments import (
     batch_moments,
     check_count,
     check_two,
+    check_variance,
     off_diagonal_energy,
     two_views,
 )
@@ -120,7 +121,7 @@ class CrossCorrelationLoss(nn.Module):
             (first, *own), (second, *other) = (_batch_normalized(z, self.eps) for z in (z1, z2))
             mean, variance = (torch.stack(pair) for pair in zip(own, other, strict=True))
         if self.eps == 0:
-            _check_variance(mean.reshape(2, -1), variance.reshape(2, -1))
+            check_variance(mean, variance, "pass eps=1e-5")
         return first, second, num_samples
 
 
@@ -136,14 +137,3 @@ def _num_samples(rows: Tensor) -> int:
     count = int(all_sum(torch.tensor(len(rows), device=rows.device))) if is_distributed() else len(rows)
     check_count(count, 1, "there is nothing to correlate")
     return count
-
-
-def _check_variance(mean: Tensor, variance: Tensor) -> None:
-    # The same on every rank, so that all of them leave together. What rounding leaves of a constant is none.
-    is_constant = variance <= (16 * torch.finfo(mean.dtype).eps * mean).square()
-    if is_constant.any():
-        view, feature = is_constant.nonzero()[0].tolist()
-        raise InputError(
-            f"Expected `z{view + 1}` to vary over the samples in every feature, got {int(is_constant.sum())} constant "
-            f"ones, number {feature} first; look for a collapse or a dead unit, or pass eps=1e-5."
-        )

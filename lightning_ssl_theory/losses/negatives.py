@@ -1,5 +1,8 @@
 """What an anchor's negatives weigh together, shared by the losses that contrast it with all of them."""
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -33,28 +36,29 @@ def negatives_logsumexp(
         O(N D) memory; on one process forward and backward need the time of two products of size 2N x 2N x D where it is
         symmetric.
     """
-    bound = 1 / temperature if distance == "cosine" else float("inf")
     first_views, second_views = gather_views(z1, z2, places)
     candidates = torch.cat([first_views, second_views]) if symmetric else second_views
-    centre = candidates.detach().mean(0)  # distances do not depend on it, their rounding does
-
-    def factors(rows: Tensor) -> tuple[Tensor, Tensor]:
-        if distance == "cosine":
-            return rows / temperature, rows
-        rows = (rows - centre) / temperature**0.5
-        minus_half_square, one = -half_squares(rows)[:, None], torch.ones_like(rows[:, :1])
-        return torch.cat([rows, minus_half_square, one], 1), torch.cat([rows, one, minus_half_square], 1)
-
+    centre = None if distance == "cosine" else candidates.detach().mean(0)
+    logsumexp = partial(
+        blockwise_logsumexp, temperature=temperature, bound=1.0 if distance == "cosine" else math.inf
+    )
     if symmetric and not is_distributed():
-        anchors, keys = factors(candidates)
-        itself_and_other_view = (0, len(z1), -len(z1))
-        return blockwise_logsumexp(
-            anchors, keys, excluded=itself_and_other_view, bound=bound, is_symmetric=True
-        )
-    _, keys = factors(candidates)
+        itself_and_other_view = 0, len(z1), -len(z1)
+        anchors, keys = _factors(candidates, centre)
+        return logsumexp(anchors, keys, excluded=itself_and_other_view, is_symmetric=True)
+    _, keys = _factors(candidates, centre)
     own_views = range(places.first, len(keys), places.total)  # of the first anchor
     sums = [
-        blockwise_logsumexp(factors(rows)[0], keys, excluded=own_views, bound=bound)
-        for rows in ((z1, z2) if symmetric else (z1,))
+        logsumexp(_factors(anchors, centre)[0], keys, excluded=own_views)
+        for anchors in ((z1, z2) if symmetric else (z1,))
     ]
     return torch.cat(sums)
+
+
+def _factors(rows: Tensor, centre: Tensor | None) -> tuple[Tensor, Tensor]:
+    # as anchor and as key: their inner products are the similarities
+    if centre is None:
+        return rows, rows
+    rows = rows - centre  # distances do not depend on it, their rounding does
+    minus_half_square, one = -half_squares(rows)[:, None], torch.ones_like(rows[:, :1])
+    return torch.cat([rows, minus_half_square, one], 1), torch.cat([rows, one, minus_half_square], 1)

@@ -64,7 +64,7 @@ class PairwiseLoss(nn.Module, ABC):
         Returns:
             Scalar: mean over the anchors of all ranks.
         """
-        return self._alignment_and_loss(z1, z2)[1]
+        return self._alignment_and_loss(z1, z2, is_alignment_wanted=self.beta != 0)[1]
 
     def parts(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
         """The pull between the views of one sample and the push between samples; together they are the loss.
@@ -77,7 +77,7 @@ class PairwiseLoss(nn.Module, ABC):
             "alignment", the mean of r_+ with its weight, zero for identical views, and "regularization",
             the rest.
         """
-        alignment, loss = self._alignment_and_loss(z1, z2)
+        alignment, loss = self._alignment_and_loss(z1, z2, is_alignment_wanted=True)
         return {"alignment": alignment, "regularization": loss - alignment}
 
     @abstractmethod
@@ -114,15 +114,20 @@ class PairwiseLoss(nn.Module, ABC):
             Scalar whose sum over the ranks is N times the loss.
         """
 
-    def _alignment_and_loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+    def _alignment_and_loss(
+        self, z1: Tensor, z2: Tensor, *, is_alignment_wanted: bool
+    ) -> tuple[Tensor, Tensor]:
         z1, z2 = two_views(z1, z2)
         places = row_places(z1)
-        _check_count(places.total, "samples over all ranks")
+        check_contrast(places.total, "samples over all ranks")
         with torch.autocast(z1.device.type, enabled=False):
             if self.distance == "cosine":
-                z1, z2 = _unit_rows(z1), _unit_rows(z2)
+                z1, z2 = unit_rows(torch.cat([z1, z2])).chunk(2)
             r_positive = half_squares(z1 - z2)
-            sums = torch.stack([r_positive.sum(), self._anchor_sum(z1, z2, r_positive, places)])
+            pull = (
+                r_positive.sum() if is_alignment_wanted else r_positive.detach().sum()
+            )  # whose gradient is 0
+            sums = torch.stack([pull, self._anchor_sum(z1, z2, r_positive, places)])
             positive, loss = (all_sum_with_grad(sums) / places.total).unbind()
             return (self._alignment_weight + self.beta) * positive, loss + self.beta * positive
 
@@ -156,6 +161,19 @@ def half_squares(rows: Tensor) -> Tensor:
     return rows.square().sum(1) / 2
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """Every row divided by its length; a zero row stays zero, and its gradient moderate.
+
+    Args:
+        rows: Shape (N, D).
+
+    Returns:
+        Shape (N, D).
+    """
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / length.masked_fill(length == 0, 1.0)
+
+
 def check_pairs(r: Tensor) -> None:
     """Raise unless a matrix can hold the distances between at least two samples.
 
@@ -164,14 +182,10 @@ def check_pairs(r: Tensor) -> None:
     """
     check_shape(r, "r", "N N")
     check_finite(r, "r")
-    _check_count(len(r), "samples")
+    check_contrast(len(r), "samples")
 
 
-def _check_count(count: int, what: str) -> None:
+def check_contrast(count: int, what: str) -> None:
+    """Raise InputError unless there are two samples, so that each is a negative of the other."""
     if count < 2:
         raise InputError(f"Expected at least 2 {what}, got {count}; without negatives there is no contrast.")
-
-
-def _unit_rows(rows: Tensor) -> Tensor:
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / length.masked_fill(length == 0, 1.0)  # a zero row stays zero and its gradient moderate

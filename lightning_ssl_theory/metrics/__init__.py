@@ -42,6 +42,7 @@ from lightning_ssl_theory.metrics.latent_selectivity import (
     latent_selectivity,
     lucky_nodes,
 )
+from lightning_ssl_theory.metrics.linear_cka import linear_cka
 from lightning_ssl_theory.metrics.lipschitz import observed_lipschitz, spectral_norm_product
 from lightning_ssl_theory.metrics.rank_one import RankOne, RankOneValues, rank_one
 from lightning_ssl_theory.metrics.selectivity import Selectivity, SelectivityValues, selectivity
@@ -89,6 +90,7 @@ __all__ = [
     "feature_norms",
     "generalization_bound",
     "latent_selectivity",
+    "linear_cka",
     "lucky_nodes",
     "nearest_views",
     "observed_lipschitz",

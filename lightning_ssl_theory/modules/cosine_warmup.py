@@ -23,7 +23,7 @@ class CosineWarmup(LRScheduler):
     Args:
         optimizer: whose learning rates are scheduled.
         warmup_steps: w >= 0.
-        total_steps: T > w; None to have it set later, before step w + 1.
+        total_steps: T > w; None to take it from the Trainer, in this library's modules.
         final_factor: c in [0, 1].
 
     Raises:
@@ -56,27 +56,15 @@ class CosineWarmup(LRScheduler):
         check_integer(warmup_steps, "warmup_steps", at_least=0)
         check_number(final_factor, "final_factor", "[0, 1]")
         self.warmup_steps, self.final_factor = warmup_steps, final_factor
-        self.total_steps: int | None = None
-        if total_steps is not None:
-            self.set_total_steps(total_steps)
-        super().__init__(optimizer)
-
-    def set_total_steps(self, total_steps: int) -> None:
-        """Set T.
-
-        Args:
-            total_steps: T > w.
-
-        Raises:
-            InputError: it is not above the steps of the rise.
-        """
         check_integer(
             total_steps,
             "total_steps",
-            at_least=self.warmup_steps + 1,
+            at_least=warmup_steps + 1,
             advice="it counts all steps, those of the rise too",
+            or_none=True,
         )
         self.total_steps = total_steps
+        super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Returns the learning rate of each group at the present step."""
@@ -109,7 +97,7 @@ def set_steps_of_trainer(
         interval: what the scheduler counts.
 
     Raises:
-        InputError: the Trainer has no end, or its end is within the rise.
+        InputError: the Trainer has no end.
     """
     if not isinstance(scheduler, CosineWarmup) or scheduler.total_steps is not None:
         return
@@ -120,4 +108,4 @@ def set_steps_of_trainer(
             f"Expected a Trainer with an end in {interval}s, got none for CosineWarmup; pass max_epochs= to the "
             "Trainer or total_steps= to the scheduler."
         )
-    scheduler.set_total_steps(int(total))
+    scheduler.total_steps = int(total)  # a trial of a few steps may end within the rise

@@ -3,15 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lightning_ssl_theory.report.comparison import render_comparison
 from lightning_ssl_theory.report.factor_in_the_way import factor_in_the_way
+from lightning_ssl_theory.report.feature_figures import plot_embedding, plot_filters, plot_firing_rates
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
-from lightning_ssl_theory.report.page import render_comparison, render_report
+from lightning_ssl_theory.report.page import render_report
 from lightning_ssl_theory.report.results_table import results_table
-from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
 from lightning_ssl_theory.report.write import write_comparison, write_report
 
 if TYPE_CHECKING:
+    from lightning_ssl_theory.report.mean_over_seeds import SeedMean, seed_mean
     from lightning_ssl_theory.report.rank_correlation import rank_verdict
     from lightning_ssl_theory.report.reproduction import Reproduction
     from lightning_ssl_theory.report.rows import paired_differences, seed_values, values_of
@@ -52,6 +54,9 @@ __all__ = [
     "missing_verdict",
     "paired_differences",
     "plot_atoms",
+    "plot_embedding",
+    "plot_filters",
+    "plot_firing_rates",
     "plot_label_curves",
     "plot_lucky_node",
     "plot_means",
@@ -79,6 +84,7 @@ __all__ = [
 _LATER = {
     name: module
     for module, names in {
+        "mean_over_seeds": ("SeedMean", "seed_mean"),
         "rank_correlation": ("rank_verdict",),
         "reproduction": ("Reproduction",),
         "rows": ("paired_differences", "seed_values", "values_of"),

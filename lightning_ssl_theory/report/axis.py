@@ -32,10 +32,14 @@ class Axis(NamedTuple):
 
     def position(self, value: float) -> float:
         """Returns where a value lies: 0 at the axis' start, 1 at its end, held inside [0, 1]."""
-        if self.is_log and value <= 0:
-            return 0.0
-        place = math.log10(value) if self.is_log else value
-        return min(1.0, max(0.0, (place - self.low) / (self.high - self.low)))
+        return self.positions([value])[0]
+
+    def positions(self, values: Sequence[float]) -> list[float]:
+        """Returns where each of many values lies."""
+        low, extent = self.low, self.high - self.low
+        if self.is_log:
+            values = [math.log10(value) if value > 0 else low for value in values]
+        return [min(1.0, max(0.0, (value - low) / extent)) for value in values]
 
 
 def value_axis(values: Sequence[float], scale: Scale, *, num_ticks: int = 4) -> Axis:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from lightning_ssl_theory.report.axis import Axis, number_text, step_axis, value_axis
 from lightning_ssl_theory.report.keys import Scale
-from lightning_ssl_theory.report.templates import rendered
+from lightning_ssl_theory.report.templates import Markup, rendered
 from lightning_ssl_theory.report.thinning import Thinned, thinned
 
 WIDTH, HEIGHT = 360, 210
@@ -76,9 +74,7 @@ def line_chart(
     short = [thinned(line.steps, line.values, line.spread) for line in lines]
     styles = [_ramp_style(line.colour, len(lines)) if ramp else _style(line.colour) for line in lines]
     lasts = [number_text(line.values[-1], unit) if show_last else "" for line in lines]
-    shown = range(len(lines))
-    if ramp and len(lines) > 3:
-        shown = [0, len(lines) - 1]
+    shown = [0, len(lines) - 1] if ramp and len(lines) > 3 else list(range(len(lines)))
     html = rendered(
         "chart.html",
         width=WIDTH,
@@ -90,8 +86,8 @@ def line_chart(
         title=_description(title, lines, x_label),
         x_axis=x_axis,
         y_axis=y_axis,
-        y_ticks=[(_y(tick, y_axis), text) for tick, text in zip(y_axis.ticks, y_axis.labels, strict=True)],
-        x_ticks=[(_x(tick, x_axis), text) for tick, text in zip(x_axis.ticks, x_axis.labels, strict=True)],
+        y_ticks=list(zip(_ys(y_axis.ticks, y_axis), y_axis.labels, strict=True)),
+        x_ticks=list(zip(_xs(x_axis.ticks, x_axis), x_axis.labels, strict=True)),
         unit=unit,
         x_label=x_label,
         lines=[
@@ -135,16 +131,14 @@ def _description(title: str, lines: Sequence[Line], x_label: str) -> str:
 
 
 def _drawn(label: str, points: Thinned, x_axis: Axis, y_axis: Axis, style: str) -> dict[str, object]:
-    xs = [_x(step, x_axis) for step in points.steps]
-    line = [(x, _y(value, y_axis)) for x, value in zip(xs, points.values, strict=True)]
-    upper = [(x, _y(value, y_axis)) for x, value in zip(xs, points.upper, strict=False)]
-    lower = [(x, _y(value, y_axis)) for x, value in zip(xs, points.lower, strict=False)]
+    xs, ys = _xs(points.steps, x_axis), _ys(points.values, y_axis)
+    band = [*_ys(points.upper, y_axis), *reversed(_ys(points.lower, y_axis))]
     return {
         "label": label,
         "style": style,
-        "band": _text([*upper, *reversed(lower)]),
-        "points": _text(line),
-        "end": line[-1],
+        "band": _text([*xs, *reversed(xs)], band) if band else "",
+        "points": _text(xs, ys),
+        "end": (xs[-1], ys[-1]),
         "is_envelope": points.num_each > 1,
     }
 
@@ -159,13 +153,15 @@ def _ramp_style(rank: int, count: int) -> str:
     return f"--c:color-mix(in oklab,var(--c0) {share}%,var(--card))"
 
 
-def _x(step: float, axis: Axis) -> float:
-    return round(_LEFT + (WIDTH - _RIGHT - _LEFT) * axis.position(step), 2)
+def _xs(steps: Sequence[float], axis: Axis) -> list[float]:
+    return [round(_LEFT + (WIDTH - _RIGHT - _LEFT) * place, 2) for place in axis.positions(steps)]
 
 
-def _y(value: float, axis: Axis) -> float:
-    return round(HEIGHT - _BOTTOM - (HEIGHT - _BOTTOM - _TOP) * axis.position(value), 2)
+def _ys(values: Sequence[float], axis: Axis) -> list[float]:
+    return [
+        round(HEIGHT - _BOTTOM - (HEIGHT - _BOTTOM - _TOP) * place, 2) for place in axis.positions(values)
+    ]
 
 
-def _text(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:g},{y:g}" for x, y in points)
+def _text(xs: Sequence[float], ys: Sequence[float]) -> str:
+    return " ".join([f"{x:g},{y:g}" for x, y in zip(xs, ys, strict=True)])

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.chart import Chart, Line, line_chart
 from lightning_ssl_theory.report.filters import Filters
 from lightning_ssl_theory.report.findings.looks import overhead_shares
 from lightning_ssl_theory.report.keys import QUANTITIES, Key, Quantity
 from lightning_ssl_theory.report.logged_run import ERRORS, Run, Series
-from lightning_ssl_theory.report.templates import rendered
+from lightning_ssl_theory.report.templates import Markup, rendered
+
+_SIZES = ("num_features", "num_samples")
 
 
 class Figure(NamedTuple):
@@ -52,11 +52,34 @@ def section_figures(run: Run, name: str) -> list[Figure]:
     layers = sorted({series.key.layer for series in run.section(name)} - {""})
     colours = {"": 0} | {layer: number for number, layer in enumerate(layers)}
     for quantity, series in _grouped(run.section(name)):
+        if _is_constant_size(series):
+            continue
         if quantity is not None and quantity.name == "eigenvalue_<k>":
             figures += _spectra(quantity, series, colours)
         elif not is_band(run, series[0]):
             figures.append(_curves(run, series, colours))
     return figures
+
+
+def constant_sizes(run: Run, name: str) -> list[str]:
+    """Sizes that stayed the same throughout a run, which are no curves.
+
+    Args:
+        run: The run.
+        name: The section.
+
+    Returns:
+        For each size its title, and its value at every layer.
+    """
+    return [
+        f"{quantity.title}: " + ", ".join(f"{one.key.layer} {one.last:,.0f}".strip() for one in series)
+        for quantity, series in _grouped(run.section(name))
+        if quantity is not None and _is_constant_size(series)
+    ]
+
+
+def _is_constant_size(series: Sequence[Series]) -> bool:
+    return series[0].key.name in _SIZES and all(len(set(one.values)) == 1 for one in series)
 
 
 def is_band(run: Run, series: Series) -> bool:

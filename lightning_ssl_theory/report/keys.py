@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, cast
 
-from lightning_ssl_theory.checks import InputError
-
 from .key_table import KEY_TABLE
 
 Scale = Literal["linear", "log", "share"]
@@ -215,6 +213,8 @@ def keys_as_markdown(section: str | None = None) -> str:
     """
     chosen = [quantity for quantity in QUANTITIES if section in (None, quantity.section)]
     if not chosen:
+        from lightning_ssl_theory.checks import InputError  # which imports torch
+
         names = ", ".join(repr(one.name) for one in SECTIONS)
         raise InputError(f"Expected `section` to be one of {names}, got {section!r}.")
     lines = ["| key | unit | how to read it |", "|---|---|---|"]

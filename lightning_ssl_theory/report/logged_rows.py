@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 METRICS_FILE = "metrics.csv"
 STEP_COLUMNS = ("step", "trainer/global_step", "global_step", "Step", "_step")
 _WANDB_PATTERNS = ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb")
+_STEPS = frozenset(STEP_COLUMNS)
 _BLOCK, _HEADER = 32_768, 7
 
 
@@ -42,20 +45,82 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     Returns:
         For each row the columns it has a value for.
     """
+    rows = []
+    for header, lines in _tables(path):
+        rows += [{name: cell for name, cell in zip(header, line, strict=True) if cell} for line in lines]
+    return rows
+
+
+class Column(NamedTuple):
+    """One key of a run.
+
+    Attributes:
+        rows: Numbers of the rows that have a value for it, increasing.
+        cells: The values as texts.
+    """
+
+    rows: Sequence[int]
+    cells: Sequence[str]
+
+
+def read_columns(path: Path) -> dict[str, Column]:
+    """The same values by column, several times faster for a long run.
+
+    Args:
+        path: As for `read_rows`.
+
+    Returns:
+        A column for each key, in the order of the header.
+    """
+    found: dict[str, list[Column]] = {}
+    start = 0
+    for header, lines in _tables(path):
+        every = range(start, start + len(lines))
+        for name, cells in zip(header, zip(*lines, strict=True), strict=True):
+            if not all(cells):
+                kept = [number for number, cell in zip(every, cells, strict=True) if cell]
+                found.setdefault(name, []).append(Column(kept, [cell for cell in cells if cell]))
+            else:
+                found.setdefault(name, []).append(Column(every, cells))
+        start += len(lines)
+    return {name: _joined(parts) for name, parts in found.items()}
+
+
+def _joined(parts: list[Column]) -> Column:
+    if len(parts) == 1:
+        return parts[0]
+    rows, cells = zip(*parts, strict=True)
+    return Column(list(chain(*rows)), list(chain(*cells)))
+
+
+# Tables of a header and its lines: several in files that were put one after another.
+def _tables(path: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
     try:
         content = path.read_bytes()
     except OSError:
-        return []
-    if path.suffix == ".wandb":
-        return list(_wandb_rows(content))
+        return
+    yield from _wandb_table(content) if path.suffix == ".wandb" else _csv_tables(content)
+
+
+def _wandb_table(content: bytes) -> Iterator[tuple[list[str], list[list[str]]]]:
+    rows = list(_wandb_rows(content))
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    yield header, [[row.get(name, "") for name in header] for row in rows]
+
+
+def _csv_tables(content: bytes) -> Iterator[tuple[list[str], list[list[str]]]]:
     whole, _, _ = content.rpartition(b"\n")  # the end of a line may be cut in two
-    rows, header = [], None
+    header: list[str] = []
+    lines: list[list[str]] = []
     for line in _lines(whole.decode(errors="replace")):
-        if header is None or line == header or any(name in line for name in STEP_COLUMNS):
-            header = line
+        if not header or line == header or not _STEPS.isdisjoint(line):
+            if lines:
+                yield header, lines
+            header, lines = line, []
         elif len(line) == len(header):
-            rows.append({column: cell for column, cell in zip(header, line, strict=True) if cell})
-    return rows
+            lines.append(line)
+    if lines:
+        yield header, lines
 
 
 def _lines(text: str) -> Iterator[list[str]]:
@@ -71,7 +136,7 @@ def _lines(text: str) -> Iterator[list[str]]:
 
 def _wandb_rows(content: bytes) -> Iterator[dict[str, str]]:
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     for data in _records(content):
         try:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lightning_ssl_theory.report.keys import Key, parse_key
-from lightning_ssl_theory.report.logged_rows import METRICS_FILE, STEP_COLUMNS, find_rows, read_rows
+from lightning_ssl_theory.report.logged_rows import (
+    METRICS_FILE,
+    STEP_COLUMNS,
+    Column,
+    find_rows,
+    read_columns,
+)
 
 SETTINGS_FILES = ("config.yaml", "hparams.yaml")
 RUN_FILE = "run.json"
@@ -169,7 +176,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 def _read_one(folder: Path, parts: tuple[Run, ...] = ()) -> Run:
     rows = folder / METRICS_FILE if parts else find_rows(folder)  # wandb's file may hold those of the parts
-    series, empty = _read_metrics(read_rows(rows)) if rows else ({}, ())
+    series, empty = _read_metrics(read_columns(rows)) if rows else ({}, ())
     settings = {name: _read_text(folder / name) for name in SETTINGS_FILES}
     return Run(
         folder=folder,
@@ -202,32 +209,46 @@ def _read_facts(path: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _read_metrics(rows: Sequence[Mapping[str, str]]) -> tuple[dict[str, Series], tuple[str, ...]]:
-    cells: dict[str, dict[float, float | None]] = {}
-    step_column = next((name for name in STEP_COLUMNS if any(name in row for row in rows)), None)
-    for row_number, row in enumerate(rows):
-        step = _number(row.get(step_column)) if step_column else None
-        position = float(row_number) if step is None else step
-        for column, cell in row.items():
-            if column not in _NO_VALUES:
-                cells.setdefault(column, {})[position] = _number(
-                    cell
-                )  # of a step that comes again the later value
+def _read_metrics(columns: Mapping[str, Column]) -> tuple[dict[str, Series], tuple[str, ...]]:
+    step_column = next((columns[name] for name in STEP_COLUMNS if name in columns), Column((), ()))
+    # a row without a step has its number
+    steps = dict(zip(step_column.rows, _numbers(step_column.cells), strict=True))
     series, empty = {}, []
-    for column, points in cells.items():
-        steps = sorted(points)
-        values = [points[step] for step in steps]
-        if None in values:
-            skipped = tuple(step for step, value in zip(steps, values, strict=True) if value is None)
-            steps = [step for step in steps if points[step] is not None]
+    last: tuple[Sequence[int], tuple[float, ...], bool] = (
+        (),
+        (),
+        True,
+    )  # most columns have the rows of the one before
+    for name, (rows, cells) in columns.items():
+        if name in _NO_VALUES or not cells:
+            continue
+        if rows != last[0]:
+            found = tuple(step if (step := steps.get(row)) is not None else float(row) for row in rows)
+            last = rows, found, all(before < after for before, after in pairwise(found))
+        _, order, is_sorted = last
+        values = tuple(_numbers(cells))
+        points = dict(zip(order, values, strict=True))  # of a step that comes again the later value
+        if not is_sorted:
+            order = tuple(sorted(points))
+            values = tuple(points[step] for step in order)
+        finite = tuple([value for value in values if value is not None])
+        if len(finite) == len(values):
+            series[name] = Series(name, parse_key(name), order, finite)
+        elif finite:
+            kept = tuple(step for step in order if points[step] is not None)
+            skipped = tuple(step for step in order if points[step] is None)
+            series[name] = Series(name, parse_key(name), kept, finite, skipped)
         else:
-            skipped = ()
-        finite = tuple(value for value in values if value is not None)
-        if finite:
-            series[column] = Series(column, parse_key(column), tuple(steps), finite, skipped)
-        else:
-            empty.append(column)
+            empty.append(name)
     return series, tuple(empty)
+
+
+def _numbers(texts: Sequence[str]) -> list[float | None]:
+    try:
+        values = list(map(float, texts))
+    except ValueError:
+        return [_number(text) for text in texts]
+    return [value if abs(value) < _TOO_LARGE else None for value in values]
 
 
 # A finite number whose differences do not overflow, else None.

@@ -90,7 +90,7 @@ class RunReport(Callback):
 # What the diagnostics' last looks could not use, and why, by layer.
 def _left_out(trainer: Trainer) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for callback in trainer.callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if layers := getattr(callback, "left_out", None):
             found.setdefault(type(callback).__name__, {}).update(layers)
     return found

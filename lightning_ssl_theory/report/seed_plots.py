@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning_ssl_theory.report.mean_over_seeds import seed_mean
 from lightning_ssl_theory.report.rows import values_of
-from lightning_ssl_theory.report.seed_mean import seed_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

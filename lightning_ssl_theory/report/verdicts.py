@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from lightning_ssl_theory.checks import InputError
+from lightning_ssl_theory.report.mean_over_seeds import SeedMean, seed_mean
 from lightning_ssl_theory.report.rows import paired_differences
-from lightning_ssl_theory.report.seed_mean import SeedMean, seed_mean
 
 MIN_SEEDS = 5
 CONFIDENCE = 0.95

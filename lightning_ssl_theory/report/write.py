@@ -7,8 +7,9 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_ssl_theory.report.comparison import render_comparison
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
-from lightning_ssl_theory.report.page import render_comparison, render_report
+from lightning_ssl_theory.report.page import render_report
 
 REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.html"

@@ -20,6 +20,8 @@ COLLECTIVES = {
     "CrossCorrelationLoss": 4,
     "VICRegLoss": 4,
     "SpectralContrastiveLoss": 2,
+    "NegativeCosineLoss": 2,
+    "QueuedInfoNCELoss": 2,
 }
 SPAN = 0.3  # of what iterations decide: their number may differ between versions of scipy
 

@@ -258,8 +258,11 @@ def test_eigenvectors_are_pictures_and_part_of_the_checkpoint():
         "backbone.conv", spectra_layers=["backbone.conv", "projector.out"], num_eigenvalues=2
     )
     first_look(callback)
-    (key, picture), *others = callback.pictures().items()
-    assert (key, others) == ("backbone.conv/eigenvectors", [])  # the projector sees no pixels
+    pictures = callback.pictures()
+    spectra = ["backbone.conv/spectrum", "projector.out/spectrum"]
+    assert list(pictures) == [*spectra, "backbone.conv/eigenvectors"]  # the projector sees no pixels
+    assert pictures[spectra[0]].values == tuple(callback.spectra["backbone.conv"].eigenvalues.tolist())
+    picture = pictures["backbone.conv/eigenvectors"]
     assert picture.shape == (3, 1 + 2 * 4, 1 + 4 * 4)  # two rows of four filters of 3 x 3, with a frame
     assert picture.min() == 0 or picture.max() == 1
     kept = callback.state_dict()["eigenvectors"]["backbone.conv"]

@@ -10,6 +10,8 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_ssl_theory.callbacks import NeuronSelectivity
+from lightning_ssl_theory.callbacks.neuron_selectivity import class_table
+from lightning_ssl_theory.metrics.selectivity import selectivity
 from lightning_ssl_theory.warnings import DiagnosticWarning
 
 KEYS = {"selective_share", "mean", "max", "max_z"}
@@ -171,3 +173,13 @@ def test_latents_that_do_not_fit_are_left_out_with_a_sentence(read_batch, messag
 def test_no_latents():
     with pytest.raises(ValueError, match="Expected `num_latents` of at least 1, got 0"):
         NeuronSelectivity(["backbone"], num_latents=0)
+
+
+def test_the_table_of_classes_names_the_clearest_neuron_of_each():
+    features = torch.tensor([[0.0, 1.0], [0.0, 3.0], [6.0, 1.0], [8.0, 3.0]])
+    found = selectivity(features, torch.tensor([0, 0, 2, 2]), 3)
+    table = class_table(found)
+    assert table.columns == ("class", "selective share", "clearest neuron", "selectivity", "z-score")
+    assert [row[0] for row in table.rows] == [0, 2]  # no sample is of class 1
+    assert [(row[2], row[3]) for row in table.rows] == [(0, -3.5), (0, 3.5)]
+    assert [row[4] for row in table.rows] == found.z_scores[[0, 2], 0].tolist()

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from cli.command_line import CONFIGS, DIGITS, QUIET, WITHOUT_ADVICE, changed_config
 from lightning_ssl_theory.cli import main
+from lightning_ssl_theory.warnings import DiagnosticWarning
 
 pytestmark = WITHOUT_ADVICE
 
@@ -62,8 +65,44 @@ def test_fit_leaves_a_whole_run(capsys):
 
     main(["validate", "--config", DIGITS, "--ckpt_path", str(folder / "checkpoints/last.ckpt"), *QUIET])
     assert rows("runs/orthogonal_digits-validate")[0]["probe/network.output/logistic_top1"]
+    shown = capsys.readouterr().out
+    assert "\nprobe/network.output/logistic_top1_10_labels  0." in shown
+    for silent in ("CovarianceOperators", "OrthogonalityMonitor"):
+        assert (
+            f"\n{silent} logged nothing: it looks at training batches, of which `validate` has none;" in shown
+        )
+    assert shown.count("logged nothing") == 2
     main(["test", "--config", DIGITS, "--name", "again", *QUIET])
+    assert (
+        "Diagnostics logged nothing: they look in `fit` and `validate`, not in `test`."
+        in capsys.readouterr().out
+    )
     assert Path("runs/again/config.yaml").exists()
+
+
+def test_a_diagnostic_that_failed_is_named_and_a_class_in_the_working_folder_is_found(capsys, monkeypatch):
+    Path("readers_of_mine.py").write_text("def read(batch):\n    raise KeyError('images')\n")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    arguments = {"layers": ["network.output"], "read_batch": "readers_of_mine.read"}
+    config = changed_config(trainer__callbacks=[{"class_path": "CollapseMonitor", "init_args": arguments}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DiagnosticWarning)
+        main(["validate", "--config", config, *QUIET])
+    told = capsys.readouterr()
+    assert "Warning: CollapseMonitor left out a look. Expected a look to run through, KeyError" in told.err
+    assert "self._warn(" not in told.err
+    assert "\nCollapseMonitor logged nothing: the warning above says why.\n" in f"\n{told.out}"
+
+
+def test_a_name_in_place_of_a_function_is_kept_as_it_was_given():
+    arguments = {"layers": ["network.output"], "output": 0, "every_n_epochs": 9}
+    config = changed_config(trainer__callbacks=[{"class_path": "CollapseMonitor", "init_args": arguments}])
+    main(["fit", "--config", config, "--trainer.max_epochs", "1", "--name", "run", *QUIET])
+    (kept,) = (
+        one["init_args"]
+        for one in yaml.safe_load(Path("runs/run/config.yaml").read_text())["trainer"]["callbacks"]
+    )
+    assert kept["output"] == 0
 
 
 def test_ctrl_c_leaves_a_usable_run(capsys):
@@ -87,7 +126,8 @@ def test_example_configurations_parse(config, capsys):
     assert len(printed["trainer"]["callbacks"]) >= 4
 
 
-def test_example_of_a_folder_of_images_runs():
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*_folder.yaml")), ids=lambda path: path.stem)
+def test_examples_of_a_folder_of_images_run(config):
     for part, num_images in (("train", 12), ("test", 6)):
         for label in ("cat", "dog"):
             folder = Path("images", part, label)
@@ -95,8 +135,7 @@ def test_example_of_a_folder_of_images_runs():
             for i in range(num_images):
                 noise = os.urandom(3 * 32 * 32)
                 Image.frombytes("RGB", (32, 32), noise).save(folder / f"{i}.png")
-    config = str(CONFIGS / "simclr_cifar10_folder.yaml")
-    given = {"data_dir": "images", "batch_size": "6", "num_workers": "0"}
+    given = {"data_dir": "images", "batch_size": "8", "num_workers": "0"}
     data = [part for name, value in given.items() for part in (f"--data.{name}", value)]
-    main(["fit", "--config", config, *data, "--trainer.fast_dev_run", "2", *QUIET])
+    main(["fit", "--config", str(config), *data, "--trainer.fast_dev_run", "2", *QUIET])
     assert not Path("runs").exists()

@@ -18,16 +18,39 @@ def test_help_lists_every_command(arguments, capsys):
         main(arguments)
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for command in ("demo", "fit", "validate", "test", "report"):
+    for command in ("demo", "fit", "validate", "test", "report", "dashboard", "doctor"):
         assert f"\n    {command} " in text
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_short_help_of_training(command, capsys):
+    main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == f"usage: lightning-ssl-theory {command} --config FILE [--KEY VALUE ...]"
+    assert "--help=all" in "".join(lines)
+    assert "Expected --help or --help=all, got '--help=a'; choose one." in failure(
+        capsys, command, "--help=a"
+    )
+
+
+def test_whole_help_of_training(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--help=all"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: lightning-ssl-theory [options] fit ")
+    assert "--trainer.accumulate_grad_batches" in text
 
 
 def test_help_needs_no_torch():
     code = (
         "import sys\n"
         "from lightning_ssl_theory.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
+        "for arguments in (['--help'], ['fit', '--help']):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit: pass\n"
         "assert not {'torch', 'lightning', 'wandb', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
@@ -56,6 +79,15 @@ def test_the_installed_module_runs_as_a_process(tmp_path):
 )  # fmt: skip
 def test_bad_arguments(arguments, sentence, capsys):
     assert sentence in failure(capsys, *arguments)
+
+
+def test_several_runs_side_by_side(capsys):
+    for name in ("one", "two"):
+        write_run(Path(name), num_looks=2)
+    main(["report", "one", "two"])
+    assert capsys.readouterr().out == "Report: comparison.html\n"
+    assert "one · two" in Path("comparison.html").read_text()
+    assert "Expected different runs, found" in failure(capsys, "report", "one", "one")
 
 
 def test_report_that_cannot_be_written(capsys):

@@ -71,14 +71,22 @@ def test_faults_on_the_command_line(arguments, sentence):
 
 def test_files_that_cannot_be_read():
     Path("mnist.yaml").write_text("")
-    with pytest.raises(InputError, match=r"Expected a file at `mnits\.yaml`, found nothing; the nearest is 'mnist\.yaml'"):
+    with pytest.raises(
+        InputError, match=r"Expected a file at `mnits\.yaml`, found nothing; the nearest is 'mnist\.yaml'"
+    ):
         fault("--config", "mnits.yaml")
-    with pytest.raises(InputError, match=r"Expected keys such as `model:` in `mnist\.yaml`, found NoneType; add them"):
+    with pytest.raises(
+        InputError, match=r"Expected keys such as `model:` in `mnist\.yaml`, found NoneType; add them"
+    ):
         fault("--config", "mnist.yaml")
     Path("broken.yaml").write_text("a: [1, 2\nb")
-    with pytest.raises(InputError, match=r"Expected YAML in `broken\.yaml`, found: while parsing a flow sequence"):
+    with pytest.raises(
+        InputError, match=r"Expected YAML in `broken\.yaml`, found: while parsing a flow sequence"
+    ):
         fault("--config=broken.yaml")
-    with pytest.raises(InputError, match=r"Expected keys under `trainer` in changed\.yaml, got 3; write keys such"):
+    with pytest.raises(
+        InputError, match=r"Expected keys under `trainer` in changed\.yaml, got 3; write keys such"
+    ):
         fault("-c", changed_config(trainer=3))
 
 
@@ -95,7 +103,9 @@ def test_refused_by_the_parser(arguments, sentence, capsys):
 
 
 def test_missing_model_and_data(capsys):
-    assert "Expected a `model`, found none; pass a configuration with --config FILE." in failure(capsys, "fit")
+    assert "Expected a `model`, found none; pass a configuration with --config FILE." in failure(
+        capsys, "fit"
+    )
 
 
 # --- what the library itself refuses

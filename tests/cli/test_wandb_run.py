@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.cli import wandb_run
 from lightning_ssl_theory.cli.run_folder import finish_loggers, run_loggers
-from lightning_ssl_theory.report.logged_run import read_rows
+from lightning_ssl_theory.report.logged_rows import read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +99,30 @@ def test_credentials_are_found_where_wandb_looks(tmp_path, monkeypatch):
     assert not wandb_run.has_credentials()
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert wandb_run.has_credentials()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [(None, "offline"), ("", "offline"), ("online", "online"), ("dryrun", "offline"), ("DISABLED", "off")],
+)
+def test_the_environment_says_what_is_usual(said, meant, monkeypatch):
+    if said is not None:
+        monkeypatch.setenv("WANDB_MODE", said)
+    assert wandb_run.usual_mode() == meant
+
+
+def test_a_mode_that_is_none(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "perhaps")
+    with pytest.raises(
+        InputError, match="Expected WANDB_MODE to be online, offline or disabled, got 'perhaps'; change"
+    ):
+        wandb_run.usual_mode()
+
+
+def test_project_and_entity_of_the_environment(tmp_path, monkeypatch):
+    assert wandb_run.project_name() == "lightning-ssl-theory"
+    monkeypatch.setenv("WANDB_PROJECT", "ours")
+    monkeypatch.setenv("WANDB_ENTITY", "us")
+    loggers = run_loggers(tmp_path, "offline")
+    assert (loggers[1].experiment.project, loggers[1].experiment.entity) == ("ours", "us")
+    finish_loggers(loggers, is_success=True)

@@ -112,6 +112,35 @@ def test_wen_li2021_downstream(tmp_path):
     assert len(rows) == 4 * 2 * 2  # features, seeds, numbers of labels
 
 
+def test_wen_li2021_images(tmp_path):
+    data_dir = image_folder(tmp_path / "images", train=32, test=16)
+    verdicts = verdicts_of("wen_li2021_images", tmp_path, data_dir=data_dir, quick=True)
+    assert len(verdicts) == 12
+    assert {verdict.word for verdict in verdicts.values()} == {"undecided (1 seed)"}
+    written = {path.name for path in (tmp_path / "wen_li2021_images").iterdir()}
+    assert written == {"features.png", "labels.png", "features.csv", "labels.csv", "verdicts.csv"}
+    with (tmp_path / "wen_li2021_images" / "features.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["features"] for row in rows] == [
+        "no augmentation",
+        "crops",
+        "crops and colour",
+        "supervised",
+        "untrained",
+    ]
+    # noise: neighbouring weights have nothing in common, nor have the three channels
+    assert float(rows[-1]["roughness"]) == pytest.approx(1, abs=0.1)
+    assert float(rows[-1]["colour"]) == pytest.approx(2 / 3, abs=0.1)
+
+
+def test_wen_li2021_supervised(tmp_path):
+    sizes = load("reproduce/wen_li2021_supervised").Sizes(48, 6, 24, 64)
+    found = verdicts_of("wen_li2021_supervised", tmp_path, sizes=sizes, num_seeds=2, shorten=0.6)
+    assert len(found) == 5
+    assert found["labels: sparse share of ||W||² > 0.9"].value > 0.9
+    assert found["contrast without masks: sparse share < 0.3"].value < 0.5
+
+
 def test_esser2023_fig1(tmp_path):
     holds = holds_of("esser2023_fig1", tmp_path, seeds=5, steps=25)
     assert len(holds) == 7
@@ -175,6 +204,16 @@ def test_tian2020_losses(tmp_path, monkeypatch):
     assert len(holds) == 5
     assert holds["A term of weight beta adds 2 beta OP^aug w to it: L_simp at beta 0.5"]
     assert holds["Thm 3: the operator gives the gradient of L_simp"]
+
+
+def test_tian2020_byol(tmp_path):
+    verdicts = verdicts_of("tian2020_byol", tmp_path, quick=True, num_seeds=1, max_steps=2)
+    assert len(verdicts) == 7
+    assert {verdict.word for verdict in verdicts.values()} == {"undecided (1 seed)"}
+    with (tmp_path / "tian2020_byol" / "byol.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["setting"] for row in rows][:3] == ["BYOL", "no EMA", "no BatchNorm"]
+    assert len({row["rank_projections_after"] for row in rows}) > 3
 
 
 def image_folder(root, size=16, **numbers):

@@ -119,6 +119,10 @@ def test_epochs_and_a_given_length():
     assert run(module, max_epochs=1)[0][-1] == 0
 
 
+def test_a_trial_may_end_within_the_rise():
+    assert run(contrastive(warmup_steps=4), max_steps=2, max_epochs=-1)[0] == pytest.approx([0.025, 0.05])
+
+
 def test_a_resumed_run_goes_on_along_the_curve(tmp_path):
     saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
     whole, _ = run(contrastive(), max_epochs=2, callbacks=[saver], enable_checkpointing=True)
@@ -139,5 +143,3 @@ def test_rejects():
         ValueError, match="Expected a Trainer with an end in steps, got none for CosineWarmup"
     ):
         run(contrastive(), max_epochs=-1)
-    with pytest.raises(ValueError, match="Expected `total_steps` of at least 3, got 1"):
-        run(contrastive(), max_steps=1)

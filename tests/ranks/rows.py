@@ -96,6 +96,26 @@ def of_targets(share: Share, loss: Callable[..., Tensor], targets: tuple[Tensor,
     return {"value": value.detach(), "gradient": all_sum(layer.weight.grad) / world_size()}
 
 
+class WithLabels(nn.Module):
+    """A loss of views and labels with the labels of a share."""
+
+    def __init__(self, loss: nn.Module, labels: Tensor) -> None:
+        super().__init__()
+        self.loss, self.labels = loss, labels
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        return self.loss(z1, z2, self.labels)
+
+    def parts(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
+        return self.loss.parts(z1, z2, self.labels)
+
+
+def supervised(share: Share) -> Values:
+    """Value, parts and gradients of supervised contrast, two samples without label."""
+    labels = torch.tensor([0, 1, -1, 0, 1, 1, 2, -1, 2])[share.rows]
+    return loss_and_gradient(share, WithLabels(losses.SupervisedContrastiveLoss(), labels))
+
+
 OF_TARGETS = {
     "BoostedLeastSquaresLoss": (losses.BoostedLeastSquaresLoss(), (PRETEXT, DOWNSTREAM, FEW)),
     "NegativeCosineLoss": (losses.NegativeCosineLoss(), (PRETEXT,)),
@@ -119,6 +139,7 @@ LOSSES = {
     "TraceLoss": losses.TraceLoss(),
     "TraceLoss, without contrast": losses.TraceLoss(contrastive=False),
     "VICRegLoss": losses.VICRegLoss(),
+    "WMSELoss": losses.WMSELoss(),
 }
 
 # ------------------------------------------------------------------ metrics
@@ -325,6 +346,7 @@ ROWS_OF = {
         f"losses.{name}": Row(partial(of_targets, loss=loss, targets=targets))
         for name, (loss, targets) in OF_TARGETS.items()
     },
+    "losses.SupervisedContrastiveLoss": Row(supervised),
     **{
         f"metrics.{name}": Row(partial(metric_values, build=build, inputs=inputs))
         for name, (build, inputs) in METRICS.items()

@@ -66,7 +66,8 @@ def test_full_run_shows_every_quantity_with_its_reading(full_run):
     for quantity in drawn:
         number = str(NUMBERS.get(quantity.name, [0])[0])
         reading = quantity.reading.replace("<tau>", "0.07")
-        assert escape(reading if number == "1" else reading.replace("<k>", number)) in html
+        shown = str(escape(reading if number == "1" else reading.replace("<k>", number)))
+        assert re.sub("`(.*?)`", r"<code>\1</code>", shown) in html
     for section in SECTIONS:
         assert f'id="{section.name}"' in html
     assert "seed_everything: 0" in html

@@ -2,10 +2,11 @@
 
 import json
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
@@ -29,11 +30,13 @@ class Tiny(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder, module, **kwargs):
+def fit(folder, module, others=(), **kwargs):
     report = RunReport()
     logger = CSVLogger(folder.parent, name=folder.name, version="")
     settings = {"logger": logger, "max_epochs": 1, "log_every_n_steps": 1, "accelerator": "cpu", **kwargs}
-    trainer = Trainer(callbacks=[report], enable_progress_bar=False, enable_model_summary=False, **settings)
+    trainer = Trainer(
+        callbacks=[*others, report], enable_progress_bar=False, enable_model_summary=False, **settings
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=".*(does not have many workers|checkpoint directory|Experiment logs).*"
@@ -71,6 +74,18 @@ def test_a_failing_report_is_a_warning(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match=r"The run report was not written: ZeroDivisionError"):
         report = fit(tmp_path / "run", Tiny(), enable_checkpointing=False)
     assert report.path is None
+
+
+def test_layers_that_a_diagnostic_left_out_are_written_down(tmp_path):
+    class LeavesOut(Callback):
+        left_out: ClassVar = {"layer": "<b>no</b> output."}
+
+    fit(tmp_path / "run", Tiny(), enable_checkpointing=False, others=[LeavesOut()])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["left_out"] == {
+        "LeavesOut": {"layer": "<b>no</b> output."}
+    }
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "LeavesOut left out layer: &lt;b&gt;no&lt;/b&gt; output." in html
 
 
 def test_no_csv_logger_is_a_warning(tmp_path):

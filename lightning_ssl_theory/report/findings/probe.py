@@ -10,7 +10,7 @@ from lightning_ssl_theory.report.findings.trend import Curve, fall, is_more_than
 from lightning_ssl_theory.report.logged_run import Run, Series
 
 SMALL = 0.02
-_BEST_FIRST = ("logistic_top1", "ridge_top1", "knn_top1")
+_BEST_FIRST = ("logistic_top1", "ridge_top1")
 
 
 def falling_probe(layer: str, accuracy: Curve, loss: Curve | None) -> Statement | None:
@@ -93,10 +93,11 @@ def _falls_after(loss: Curve, step: float) -> bool:
 
 
 def _probes(run: Run) -> list[Series]:
-    # of each layer the best known kind of probe
+    # of each layer one with all labels: the best known kind, else the first that was logged, such as a kNN
     found: dict[str, Series] = {}
-    for name in _BEST_FIRST:
-        for series in run.quantity("probe", name):
+    named = [series for name in _BEST_FIRST for series in run.quantity("probe", name)]
+    for series in [*named, *run.section("probe")]:
+        if series.key.name.endswith("_top1"):
             found.setdefault(series.key.layer, series)
     return list(found.values())
 

@@ -61,6 +61,18 @@ def test_every_section_has_a_rule(tmp_path):
     assert found == {section.name for section in SECTIONS}
 
 
+def test_one_probe_of_a_layer_is_judged():
+    falling = [*[0.9] * 5, *[0.5] * 6]
+    columns = {
+        "probe/a/logistic_top1_10_labels": falling,
+        "probe/a/ridge_top1": falling,
+        "probe/b/knn20_top1": falling,
+    }
+    (found,) = findings(run_of(columns | {"probe/a/logistic_top1": [0.5 + 0.04 * k for k in range(11)]}))[:1]
+    assert found.sentence.startswith("The probe on b fell from 90.0 % to 50.0 %")
+    assert (found.name, found.others) == ("knn20_top1", ())
+
+
 def test_layers_left_out_and_ends_are_read_from_run_json():
     facts = {
         "status": "failed: MemoryError: x",

@@ -1,0 +1,246 @@
+"""Wen, Li 2021, Section 1.1: without augmentation contrastive features of images are dense, with it sparse and apart.
+
+    python examples/reproduce/wen_li2021_images.py --data-dir DIR [--num-seeds 5] [--full] [--device cuda]
+
+A small AlexNet learns by InfoNCE from two equal views, from crops, from crops and colours, and from labels. Of what it
+has learned stand beside one another: filters of the first layer, how seldom neurons fire, pictures of the embedding,
+and the accuracy of linear probes over the number of labels. DIR holds train/<class>/* and test/<class>/*, such as
+CIFAR-10 as JPEGs. 5,000 images, 20 epochs and one seed by default: some minutes on two cores; `--num-seeds 5` decides
+the verdicts, `--quick` shows that it runs, `--full` takes all images for 100 epochs and a network four times as wide.
+"""
+
+# %%
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.manifold import TSNE
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from lightning_ssl_theory import ContrastiveSSL, PretextSSL
+from lightning_ssl_theory.data import ImageDataModule
+from lightning_ssl_theory.losses import InfoNCELoss
+from lightning_ssl_theory.metrics import activation_sparsity, linear_cka
+from lightning_ssl_theory.networks import MLP
+from lightning_ssl_theory.probes import (
+    LabelledFeatures,
+    knn_votes,
+    label_curve,
+    nearest_neighbours,
+    top_k_correct,
+)
+from lightning_ssl_theory.report import (
+    Reproduction,
+    Verdict,
+    increase_verdict,
+    joint_verdict,
+    mean_verdict,
+    paired_differences,
+    plot_embedding,
+    plot_filters,
+    plot_firing_rates,
+    plot_label_curves,
+    quiet_trainer,
+    run_script,
+    run_trials,
+    seeded,
+    values_of,
+)
+
+OFF = dict.fromkeys(("crop", "flip", "color", "gray", "blur"), 0.0)
+ARMS = {  # strengths of the augmentations
+    "no augmentation": OFF,
+    "crops": OFF | {"crop": 0.8},
+    "crops and colour": OFF | {"crop": 0.8, "flip": 0.5, "color": 0.5, "gray": 0.2},
+    "supervised": OFF | {"crop": 0.8, "flip": 0.5},
+}
+NONE, CROPS, COLOUR, LABELS = ARMS
+UNTRAINED = "untrained"
+DENSE, NUM_NEIGHBOURS, TEMPERATURE = 0.5, 20, 0.07  # a dense neuron fires at more than half of all images
+Rows = list[dict[str, Any]]
+
+
+class Sizes(NamedTuple):  # what --quick and --full change
+    num_train: int | None = 5000
+    num_test: int = 2000
+    num_epochs: int = 20
+    batch_size: int = 250
+    width: int = 32
+    labels: tuple[int, ...] = (50, 100, 250, 500, 1000, 2500, 5000)
+    num_drawn: int = 800
+
+
+QUICK = Sizes(64, 32, 1, 32, 8, (32, 64), 32)
+FULL = Sizes(None, 10_000, 100, 500, 128, (50, 100, 500, 1000, 5000, 10_000, 50_000), 2000)
+
+
+# %%
+def alexnet(width: int) -> nn.Sequential:
+    """Three convolutions, the first of 7 x 7 pixels so that one sees what it looks for, and a layer on all of it."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, size in ((3, width, 7), (width, 2 * width, 3), (2 * width, 4 * width, 3)):
+        stride = 2 if size == 7 else 1
+        layers += [nn.Conv2d(inputs, outputs, size, stride, padding=size // 2), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * width, 8 * width), nn.ReLU())
+
+
+def train(name: str, seed: int, data_dir: str, sizes: Sizes, device: str) -> tuple[dict[str, Any], Rows, Any]:
+    """What a training has learned: its numbers, its accuracy over the number of labels, and what is drawn."""
+    counts = {"num_train_samples": sizes.num_train, "num_probe_samples": max(sizes.labels)}
+    views = {"num_views": 1 if name == LABELS else 2, "augment_on_device": True} | ARMS.get(name, OFF)
+    data = ImageDataModule(
+        "image_folder", data_dir, sizes.batch_size, image_size=32, seed=seed, **counts, **views
+    )
+    with seeded(seed):  # all arms start from the same weights
+        backbone, width = alexnet(sizes.width), 8 * sizes.width
+        projector, head = MLP([width, width, 128]), nn.Linear(width, data.num_classes)
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    module: Any = ContrastiveSSL(backbone, projector, InfoNCELoss(0.5), optimizer=adam)
+    if name == LABELS:
+        read = {"read_batch": lambda batch: {"image": batch[0][0], "pretext": batch[1]}}
+        module = PretextSSL(backbone, head, pretext="target", optimizer=adam, **read)
+    if name != UNTRAINED:
+        where = {"accelerator": "gpu" if device == "cuda" else device, "devices": 1}
+        trainer = quiet_trainer(max_epochs=sizes.num_epochs, limit_val_batches=0, **where)
+        trainer.fit(module, datamodule=data)
+    backbone.cpu()
+    fitted = features_of(backbone, data.probe_dataloader(), max(sizes.labels))
+    held_out = features_of(backbone, data.val_dataloader(), sizes.num_test)
+    curve = label_curve(fitted, held_out, [min(count, len(fitted.labels)) for count in sizes.labels])
+    row, weight = {"features": name, "seed": seed}, backbone[0].weight.detach()
+    drawn = held_out._asdict() | {"filters": weight}
+    return row | numbers(fitted, held_out, weight), [row | one for one in curve], drawn
+
+
+@torch.no_grad()
+def features_of(backbone: nn.Module, loader: Any, limit: int) -> LabelledFeatures:
+    batches = islice(loader, -(-limit // loader.batch_size))
+    found = zip(*((backbone(images), labels) for images, labels in batches), strict=True)
+    features, labels = (torch.cat(column)[:limit] for column in found)
+    return LabelledFeatures(features, one_hot(labels).double(), labels)
+
+
+# %%
+def numbers(fitted: LabelledFeatures, held_out: LabelledFeatures, filters: Tensor) -> dict[str, float]:
+    """How seldom neurons fire at test images, how near classes lie, how rough and how coloured the filters are."""
+    found = activation_sparsity(held_out.features)
+    alive = found.firing_rates[found.firing_rates > 0]
+    near = nearest_neighbours(held_out.features, fitted.features, min(NUM_NEIGHBOURS, len(fitted.labels)))
+    votes = knn_votes(near, fitted.labels, int(fitted.labels.max()) + 1, temperature=TEMPERATURE)
+    steps = filters.diff(dim=2).square().mean() + filters.diff(dim=3).square().mean()
+    centred = filters - filters.mean(dim=(2, 3), keepdim=True)
+    grey = filters.mean(dim=1, keepdim=True).expand_as(filters)
+    values = {
+        "firing_rate": alive.mean(),
+        "dense_share": (alive > DENSE).double().mean(),
+        "hoyer": found.hoyer,
+        "dead_share": found.dead_share,
+        "knn": top_k_correct(votes, held_out.labels).double().mean(),
+        "roughness": steps / (4 * centred.square().mean()),  # 1 for noise, 0 for slow waves
+        "colour": 1 - grey.square().sum() / filters.square().sum(),  # 2/3 for noise, 0 for grey filters
+    }
+    return {key: float(value) for key, value in values.items()}
+
+
+# %%
+def draw(found: Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], sizes: Sizes) -> None:
+    """Filters, embeddings, firing rates, and what probes get; of the first seed where there are pictures."""
+    rates = {name: activation_sparsity(one["features"]).firing_rates for name, one in drawn.items()}
+    with found.figure("features", num_rows=3, num_columns=4) as axes:
+        for name, filters, firing, plane in zip(ARMS, axes, axes[4:], axes[8:], strict=False):
+            plot_filters(filters, drawn[name]["filters"])
+            plot_firing_rates(firing, rates[name], before=rates[UNTRAINED], dense=DENSE)
+            features, labels = (drawn[name][key][: sizes.num_drawn] for key in ("features", "labels"))
+            embed = TSNE(perplexity=min(30, len(features) // 4), init="pca", random_state=0)
+            plot_embedding(plane, torch.from_numpy(embed.fit_transform(features.numpy())), labels)
+            filters.set(title=name)
+            dense, knn = (values_of(rows, key, features=name)[0] for key in ("dense_share", "knn"))
+            firing.set(title=f"{dense:.0%} of the neurons that fire are dense")
+            plane.set(title=f"{NUM_NEIGHBOURS}-NN accuracy {knn:.1%}")
+        axes[4].legend(fontsize=8)
+    with found.figure("labels") as (axis,):
+        plot_label_curves(axis, curves, "accuracy", dashed=UNTRAINED)
+        axis.set(title="Linear probes", ylabel="accuracy on test images")
+        axis.legend()
+
+
+# claim, quantity, and the two arms of which the second should have more of it
+MORE = (
+    ("neurons fire more seldom with crops and colour than without", "firing_rate", COLOUR, NONE),
+    ("and are sparser by Hoyer's measure", "hoyer", NONE, COLOUR),
+    ("crops alone keep what fires densely: more often than with colour", "firing_rate", COLOUR, CROPS),
+    ("labels make features sparser than contrast without augmentation", "firing_rate", LABELS, NONE),
+    ("filters are noise without augmentation: rougher than with it", "roughness", COLOUR, NONE),
+    ("filters keep more colour with crops alone than with colour", "colour", COLOUR, CROPS),
+    ("filters keep more colour with labels than with crops and colour", "colour", COLOUR, LABELS),
+    ("contrast with augmentation resembles supervised features more", "resemblance", NONE, COLOUR),
+)
+
+
+def judge(rows: Rows, curves: Rows) -> list[Verdict]:
+    """What the paper says of images."""
+    found = {(key, name): values_of(rows, key, features=name) for key in rows[0] for name in ARMS}
+    probes = {
+        f"{count} labels": paired_differences(
+            *(values_of(curves, "accuracy", features=name, labels=count) for name in (NONE, COLOUR))
+        )
+        for count in sorted({row["labels"] for row in curves})
+    }
+    return [
+        mean_verdict(
+            "no augmentation: most neurons that fire are dense", found["dense_share", NONE], above=0.5
+        ),
+        mean_verdict("crops and colour: most are not", found["dense_share", COLOUR], below=0.5),
+        *(
+            mean_verdict(claim, paired_differences(found[key, a], found[key, b]), above=0, note=f"of {key}")
+            for claim, key, a, b in MORE
+        ),
+        increase_verdict(
+            f"classes come apart: {NUM_NEIGHBOURS}-NN accuracy grows from none to crops to crops and colour",
+            {name: found["knn", name] for name in (NONE, CROPS, COLOUR)},
+        ),
+        joint_verdict("probes: crops and colour better than none at every number of labels", probes, above=0),
+    ]
+
+
+# %%
+def main(
+    *,
+    data_dir: str = "data",
+    quick: bool = False,
+    full: bool = False,
+    device: str = "cpu",
+    output_dir: str = "runs/reproduce",
+    num_seeds: int = 1,
+    num_processes: int | None = None,
+) -> list[Verdict]:
+    """Train every arm on every seed, and write tables, figures and verdicts."""
+    sizes = QUICK if quick else FULL if full else Sizes()
+    trials = [
+        (name, seed, data_dir, sizes, device) for seed in range(num_seeds) for name in (*ARMS, UNTRAINED)
+    ]
+    results = run_trials(train, trials, num_processes=num_processes)
+    rows, curves = [row for row, _, _ in results], [one for _, curve, _ in results for one in curve]
+    features = {(row["features"], row["seed"]): drawn["features"] for row, _, drawn in results}
+    for row in rows:
+        own, labels = (features[name, row["seed"]] for name in (row["features"], LABELS))
+        row["resemblance"] = float(linear_cka(own, labels))
+    found = Reproduction("wen_li2021_images", output_dir)
+    found.table("features", rows)
+    found.table("labels", curves)
+    draw(found, rows, curves, {row["features"]: drawn for row, _, drawn in results[: len(ARMS) + 1]}, sizes)
+    return found.verdicts(judge(rows, curves))
+
+
+# %%
+if __name__ == "__main__":
+    run_script(
+        main,
+        data_dir="a folder of images: train/<class>/* and test/<class>/*",
+        quick="a few images, to see that it runs",
+        full="all images, 100 epochs, a wide network",
+        device="cpu or cuda",
+        num_seeds="trainings of every arm",
+    )
