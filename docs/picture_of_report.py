@@ -15,7 +15,7 @@ from lightning_ssl_theory.cli.demo import run_demo
 from lightning_ssl_theory.report import write_report
 
 PICTURE = Path(__file__).parent / "figures/report.png"
-WIDTH, HEIGHT = 1240, 900
+WIDTH, HEIGHT = 1240, 1250
 
 
 def main() -> None:
