@@ -154,8 +154,9 @@ def test_training_without_diagnostics_runs(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_diagnostic_refuses_before_any_forward(kind):
     exported = [getattr(callbacks, name) for name in callbacks.__all__]
-    names = {value.__name__ for value in exported if inspect.isclass(value) and issubclass(value, Diagnostic)}
-    assert on_ranks(refused, kind) == [dict.fromkeys(names - {"Diagnostic"}, 0)] * NUM_RANKS
+    classes = [value for value in exported if inspect.isclass(value) and issubclass(value, Diagnostic)]
+    names = {one.__name__ for one in classes if not inspect.isabstract(one)} - {"Diagnostic"}
+    assert on_ranks(refused, kind) == [dict.fromkeys(names, 0)] * NUM_RANKS
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate"])

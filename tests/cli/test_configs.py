@@ -30,7 +30,7 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("config", FOLDERS, ids=lambda path: path.stem)
 def test_a_step_of_every_system(config, images):
-    given = {"data_dir": str(images), "batch_size": "40", "num_workers": "0"}
+    given = {"data_dir": str(images), "batch_size": "32", "num_workers": "0"}
     data = [part for name, value in given.items() for part in (f"--data.{name}", value)]
     main(["fit", "--config", str(config), *data, "--trainer.fast_dev_run", "1", *QUIET])
 

@@ -62,7 +62,7 @@ def test_uncorrelated_reads_zero_and_constant_dimensions_are_left_out():
 @pytest.mark.parametrize("block_size", [1, 23, 70])
 @pytest.mark.parametrize("num_samples", [5, 30], ids=["rows", "covariance"])
 def test_blocks_cover_every_pair_once(monkeypatch, block_size, num_samples):
-    monkeypatch.setattr("lightning_ssl_theory.metrics.row_blocks.BLOCK_SIZE", block_size)
+    monkeypatch.setattr("lightning_ssl_theory.row_blocks.BLOCK_SIZE", block_size)
     features = draw(num_samples, 11)
     assert_close(dimension_alignment(features).item(), loop(features))
     assert_close(feature_effective_rank(features).dimension_alignment.item(), loop(features))

@@ -241,7 +241,7 @@ def test_many_classes_and_half_precision_are_finite() -> None:
 def test_blocks_of_views_and_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = population(5)
     expected = divergence_bounds(features, labels).info_nce
-    monkeypatch.setattr("lightning_ssl_theory.metrics.row_blocks.BLOCK_SIZE", 64)
+    monkeypatch.setattr("lightning_ssl_theory.row_blocks.BLOCK_SIZE", 64)
     monkeypatch.setattr(import_module("lightning_ssl_theory.metrics.divergence_bounds"), "_MOST_FACTORS", 2)
     torch.testing.assert_close(divergence_bounds(features, labels).info_nce, expected, rtol=1e-12, atol=0)
 

@@ -66,7 +66,7 @@ def test_extremes() -> None:
 
 @pytest.mark.parametrize("block_size", [1, 30, 47])
 def test_blocks_cover_every_pair_once(monkeypatch: pytest.MonkeyPatch, block_size: int) -> None:
-    monkeypatch.setattr("lightning_ssl_theory.metrics.row_blocks.BLOCK_SIZE", block_size)
+    monkeypatch.setattr("lightning_ssl_theory.row_blocks.BLOCK_SIZE", block_size)
     features = torch.randn(11, 3, dtype=torch.float64)
     assert float(uniformity(features)) == pytest.approx(uniformity_loop([features.tolist()]), rel=1e-12)
 
