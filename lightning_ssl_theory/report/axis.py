@@ -56,7 +56,7 @@ def value_axis(values: Sequence[float], scale: Scale, *, num_ticks: int = 4) -> 
 
     Example:
         >>> value_axis([0.0, 0.5, 1.0], "share").labels
-        ('0 %', '50 %', '100 %')
+        ('0 %', '20 %', '40 %', '60 %', '80 %', '100 %')
     """
     low, high = min(values), max(values)
     if scale == "log" and low > 1e-290 and high > 20 * low:

@@ -126,8 +126,7 @@ def test_example_configurations_parse(config, capsys):
     assert len(printed["trainer"]["callbacks"]) >= 4
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*_folder.yaml")), ids=lambda path: path.stem)
-def test_examples_of_a_folder_of_images_run(config):
+def test_the_example_of_a_large_network_runs():
     for part, num_images in (("train", 12), ("test", 6)):
         for label in ("cat", "dog"):
             folder = Path("images", part, label)
@@ -137,5 +136,6 @@ def test_examples_of_a_folder_of_images_run(config):
                 Image.frombytes("RGB", (32, 32), noise).save(folder / f"{i}.png")
     given = {"data_dir": "images", "batch_size": "8", "num_workers": "0"}
     data = [part for name, value in given.items() for part in (f"--data.{name}", value)]
-    main(["fit", "--config", str(config), *data, "--trainer.fast_dev_run", "2", *QUIET])
+    config = str(CONFIGS / "simclr_cifar10_folder.yaml")
+    main(["fit", "--config", config, *data, "--trainer.fast_dev_run", "2", *QUIET])
     assert not Path("runs").exists()
