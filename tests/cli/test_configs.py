@@ -19,7 +19,7 @@ FOLDERS = [path for path in sorted(CONFIGS.glob("*_cifar10_folder.yaml")) if pat
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for part, count in (("train", 24), ("test", 6)):
+    for part, count in (("train", 32), ("test", 6)):
         for name in ("cat", "dog"):
             (root / part / name).mkdir(parents=True)
             for number in range(count):
@@ -30,7 +30,7 @@ def images(tmp_path_factory):
 
 @pytest.mark.parametrize("config", FOLDERS, ids=lambda path: path.stem)
 def test_a_step_of_every_system(config, images):
-    given = {"data_dir": str(images), "batch_size": "32", "num_workers": "0"}
+    given = {"data_dir": str(images), "batch_size": "64", "num_workers": "0"}
     data = [part for name, value in given.items() for part in (f"--data.{name}", value)]
     main(["fit", "--config", str(config), *data, "--trainer.fast_dev_run", "1", *QUIET])
 
