@@ -67,6 +67,7 @@ def trial(config: Path, seed: int, data_dir: str) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         (checkpoint,) = (Path(folder) / "fit" / "checkpoints").glob("last.ckpt")
         after = measured(Path(folder), "after", [*options, "--ckpt_path", str(checkpoint)])
+    print(config.stem, seed, before, after, f"{seconds:.0f} s", file=sys.stderr, flush=True)
     return {"before": before, "after": after, "seconds": seconds}
 
 
