@@ -96,6 +96,7 @@ def train(name: str, seed: int, data_dir: str, sizes: Sizes, device: str) -> tup
     with seeded(seed):  # all arms start from the same weights
         backbone, width = alexnet(sizes.width), 8 * sizes.width
         projector, head = MLP([width, width, 128]), nn.Linear(width, data.num_classes)
+    backbone[0].weight.data *= 0.1  # a small start, as the theory's, so that filters show what was learned
     adam = partial(torch.optim.Adam, lr=1e-3)
     module: Any = ContrastiveSSL(backbone, projector, InfoNCELoss(0.5), optimizer=adam)
     if name == LABELS:
