@@ -127,9 +127,7 @@ class FeatureReader:
                     self._axes[name] = _axes(name, first, second, row, has_pool=self._pool is not None)
                     self._callees[name] = callee
                 except (ValueError, TypeError) as error:
-                    self.left_out[name] = type(error)(
-                        str(error)
-                    )  # its traceback would keep both passes alive
+                    self.left_out[name] = type(error)(str(error))  # its traceback would keep both passes
         self.left_out |= {name: _unreached(name, failure) for name in missing}
 
     def _parents(self, names: Sequence[str]) -> list[Callable[[Inputs], Any]]:
@@ -271,28 +269,32 @@ def _feature_axis(outputs: Tensor, passages: Sequence[Passage]) -> int | None:
         return None
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(outputs.shape, generator=generator).to(outputs) + 0.5
-    is_constant = not bool(
-        (outputs != outputs.flatten()[0]).any()
-    )  # nothing flows back, and any axis will do
+    is_constant = bool((outputs == outputs.flatten()[0]).all())  # nothing flows back, any axis will do
     for passage in passages[::-1][:NUM_PASSAGES]:
         axis = passage.use.kind.feature_axis % passage.outputs.ndim
         size = passage.outputs.shape[axis]
         is_reached = False
+        every = _by_feature(outputs, passage, axis, noise)
+        index = int(every.argmax())  # one that is alive: a cotangent of a dead one reaches nothing
         for candidate in [axis for axis in range(outputs.ndim) if outputs.shape[axis] == size]:
-            index = size // 2
             cotangent = torch.zeros_like(outputs)
             cotangent.select(candidate, index).copy_(noise.select(candidate, index))
-            (delta,) = torch.autograd.grad(
-                outputs, passage.outputs, cotangent, retain_graph=True, allow_unused=True
-            )
-            is_reached = is_reached or (delta is not None and bool(delta.any()))
-            if delta is not None and bool(delta.any()):
-                others = delta.movedim(axis, 0).flatten(1).abs().amax(1)
+            others = _by_feature(outputs, passage, axis, cotangent)
+            if others.any():
+                is_reached = True
                 others[index] = 0
                 if not others.any():
                     return candidate
         if is_reached:
             return None
-        if is_constant and outputs.shape == passage.outputs.shape:
+        if is_constant and outputs.ndim == passage.outputs.ndim and outputs.shape[axis] == size:
             return axis
     return None
+
+
+def _by_feature(outputs: Tensor, passage: Passage, axis: int, cotangent: Tensor) -> Tensor:
+    # largest size of what a cotangent of the outputs makes of each feature of an earlier layer's, (size,)
+    (delta,) = torch.autograd.grad(outputs, passage.outputs, cotangent, retain_graph=True, allow_unused=True)
+    if delta is None:
+        return torch.zeros_like(passage.outputs.movedim(axis, 0).flatten(1)[:, 0])
+    return delta.movedim(axis, 0).flatten(1).abs().amax(1)

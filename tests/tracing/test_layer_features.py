@@ -124,3 +124,15 @@ def test_rejects_layers_that_nothing_reaches():
         ValueError, match="Expected the forward pass to reach layer '1', it did not; name layers"
     ):
         layer_features(model, torch.randn(3, 2), ["1"])
+
+
+@pytest.mark.parametrize("dead", [[], [2], [0, 1, 2], [0, 1, 2, 3]], ids=str)
+def test_features_that_are_dead_on_the_first_samples_hide_no_axis(dead):
+    """A feature that a ReLU holds at 0 lets nothing through that would show where features lie; another does."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    with torch.no_grad():
+        model[1].bias[dead] = -100.0
+    found = layer_features(model, torch.randn(5, 3, 6, 6), ["2", "3", "0"])
+    assert {name: tuple(value.shape) for name, value in found.items()} == dict.fromkeys("230", (5, 4))
+    assert (found["3"][:, dead] == 0).all()
+    assert (found["3"].sum(0) > 0).tolist() == [index not in dead for index in range(4)]
