@@ -1,8 +1,8 @@
 """Systems trained from their YAML files: is the representation better than the untrained network's, and not collapsed?
 
-Every file of examples/configs that reads a folder of images is trained by the command line as it stands, for several
-seeds. Before and after, `validate` measures the features of the backbone on held-out images: their effective rank, and
-a logistic probe on 10 labels a class. Differences are paired by seed, with 95 % intervals of Student's t.
+Every file of examples/configs that reads a folder of images is trained by the command line, for several seeds, without
+its callbacks, which change nothing. Before and after, `validate` measures the features of the backbone on held-out
+images: their effective rank, and a logistic probe on 10 labels a class. Differences are paired by seed, with 95 % intervals of Student's t.
 
     python benchmarks/systems.py --data-dir DIR [--num-seeds 3] [--only simsiam byol] [--jobs 2]
 
@@ -63,7 +63,9 @@ def trial(config: Path, seed: int, data_dir: str) -> dict[str, Any]:
         options += ["--output_dir", folder, "--wandb", "off", "--trainer.enable_progress_bar", "false"]
         before = measured(Path(folder), "before", options)
         start = time.perf_counter()
-        command("fit", *options, "--name", "fit")
+        command(
+            "fit", *options, "--name", "fit", "--trainer.callbacks", "[]", "--trainer.limit_val_batches", "0"
+        )
         seconds = time.perf_counter() - start
         (checkpoint,) = (Path(folder) / "fit" / "checkpoints").glob("last.ckpt")
         after = measured(Path(folder), "after", [*options, "--ckpt_path", str(checkpoint)])
