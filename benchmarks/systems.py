@@ -2,7 +2,8 @@
 
 Every file of examples/configs that reads a folder of images is trained by the command line, for several seeds, without
 its callbacks, which change nothing. Before and after, `validate` measures the features of the backbone on held-out
-images: their effective rank, and a logistic probe on 10 labels a class. Differences are paired by seed, with 95 % intervals of Student's t.
+images: their effective rank, and a logistic probe on 10 labels a class. Differences are paired by seed, with 95 %
+intervals of Student's t.
 
     python benchmarks/systems.py --data-dir DIR [--num-seeds 3] [--only simsiam byol] [--jobs 2]
 
