@@ -86,7 +86,8 @@ class _Keeper:
         layers = [layer for layer in self._layers if id(layer.weight) in held]
         for layer in layers:
             check_constrained(layer.weight)
-        self._starts = [(layer, layer.weight.detach().clone()) for layer in layers]
+        first_with = {id(layer.weight): layer for layer in reversed(layers)}  # a shared weight makes one step
+        self._starts = [(layer, layer.weight.detach().clone()) for layer in first_with.values()]
         # a closure computes the gradients within the step
         if len(args) > 1 and callable(args[1]):
             return (args[0], self._projecting(args[1]), *args[2:]), kwargs
@@ -100,7 +101,9 @@ class _Keeper:
             for layer, start in self._starts:
                 if layer.weight.grad is not None:
                     layer.weight.copy_(orthonormal_step(start, layer.weight - start, layer.constraint))
-                    layer.note_orthonormal()
+                    for sharing in self._layers:
+                        if sharing.weight is layer.weight:
+                            sharing.note_orthonormal()
         self._starts = []
 
     def _projecting(self, closure: Callable[[], Any]) -> Callable[[], Any]:

@@ -89,4 +89,5 @@ class OrthonormalLinear(nn.Linear):
             )
 
     def _state_of_weight(self) -> tuple[int, int]:
-        return id(self.weight), self.weight._version
+        # a tensor of inference mode has no version
+        return id(self.weight), 0 if self.weight.is_inference() else self.weight._version

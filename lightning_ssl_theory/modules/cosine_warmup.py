@@ -18,7 +18,9 @@ class CosineWarmup(LRScheduler):
         c + (1 - c)\, \frac{1 + \cos(\pi\,(t - w) / (T - 1 - w))}{2} \quad (w \le t < T), \qquad c \quad (t \ge T)
 
     As `scheduler=` of this library's modules, with `scheduler_interval="step"`, T is what the Trainer will make, or its
-    epochs with "epoch"; elsewhere pass it. A resumed run goes on along the curve that it began with.
+    epochs with "epoch"; elsewhere pass it. A resumed run goes on along the curve that it began with. A group of
+    parameters that joins the optimizer later, as those that a finetuning callback thaws, goes on along the curve from
+    the rate that it joins with.
 
     Args:
         optimizer: whose learning rates are scheduled.
@@ -69,7 +71,14 @@ class CosineWarmup(LRScheduler):
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Returns the learning rate of each group at the present step."""
         factor = self._factor(self.last_epoch)
-        return [float(rate) * factor for rate in self.base_lrs]
+        later = self.optimizer.param_groups[len(self.base_lrs) :]
+        if not later:
+            return [float(rate) * factor for rate in self.base_lrs]
+        before = self._factor(self.last_epoch - 1)
+        share = factor / before if before else 0.0
+        return [float(rate) * factor for rate in self.base_lrs] + [
+            float(group["lr"]) * share for group in later
+        ]
 
     def _factor(self, step: int) -> float:
         if step < self.warmup_steps:

@@ -51,7 +51,8 @@ class KeyQueue(nn.Module):
         """Let the keys of all ranks in.
 
         Args:
-            keys: (N, E), equal on every rank.
+            keys: (N, E), equal on every rank. Rows that are not finite stay out: else one overflow in half precision,
+                whose step a gradient scaler skips, would spoil all steps until they leave.
 
         Raises:
             InputError: If these are the first, and their number does not divide the size: then the queue would not
@@ -62,7 +63,8 @@ class KeyQueue(nn.Module):
                 f"Expected `queue_size` to be a multiple of the {len(keys)} keys of a step on all ranks, got "
                 f"{self.size}; pass queue_size={-(-self.size // len(keys)) * len(keys)}."
             )
-        self.keys = with_newest(self.rows(keys), keys.detach(), self.size)
+        keys = keys.detach()
+        self.keys = with_newest(self.rows(keys), keys[keys.isfinite().all(dim=1)], self.size)
 
     def get_extra_state(self) -> Tensor:
         """The keys, for the checkpoint."""

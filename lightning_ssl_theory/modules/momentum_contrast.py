@@ -1,6 +1,7 @@
 """Contrast with a queue of keys from a slowly moving copy of the network, as a LightningModule: MoCo."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,6 +103,7 @@ class MomentumContrastSSL(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over the pairs of a query and a key; then the keys enter the queue."""
+        self._follow()
         views, is_symmetric = read_views(batch), self.hparams["symmetric"]
         chosen = full_size_views(views)
         keys = {index: self.target(views[index]) for index in (chosen if is_symmetric else chosen[-1:])}
@@ -123,15 +125,19 @@ class MomentumContrastSSL(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one."""
-        return self._optimization.configured(self)
+        return self._optimization.configured(self, partial(self._after_every_step.start, _move, self))
 
     def on_train_start(self) -> None:
         """Let the target follow from the first step on."""
-        self._after_every_step.start(self.trainer, lambda: move_target_(self, self.hparams["momentum"]))
+        self._follow()
 
-    def on_train_end(self) -> None:
-        """The target stays where it is."""
-        self._after_every_step.stop()
+    def _follow(self) -> None:
+        # also where a subclass overrides `on_train_start` or `configure_optimizers`
+        self._after_every_step.start_with_trainer(_move, self)
+
+
+def _move(module: MomentumContrastSSL) -> None:
+    move_target_(module, module.hparams["momentum"])
 
 
 @torch.no_grad()

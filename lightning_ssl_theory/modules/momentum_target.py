@@ -1,9 +1,11 @@
 """A target network whose weights are an exponential moving average of the trained network's."""
 
 import math
+import warnings
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +18,8 @@ from lightning_ssl_theory.checks import InputError
 
 EMASchedule = Literal["constant", "cosine"]
 """Whether the momentum of a target stays, or rises to 1 along half a cosine over the steps of the training."""
+
+Owner = TypeVar("Owner", bound=LightningModule)
 
 
 def frozen_copies(backbone: nn.Module, projector: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -86,11 +90,11 @@ def move_target_(module: LightningModule, momentum: float) -> None:
     follow_(nn.ModuleList(targets), nn.ModuleList(networks), momentum)
 
 
-def momentum_now(trainer: Trainer, momentum: float, schedule: EMASchedule) -> float:
+def momentum_now(trainer: Trainer | None, momentum: float, schedule: EMASchedule) -> float:
     """The momentum of the step that a trainer makes.
 
     Args:
-        trainer: Knows how many steps it has made, and makes in all.
+        trainer: Knows how many steps it has made, and makes in all; None in a loop of one's own.
         momentum: That of the first step.
         schedule: Whether it stays or rises.
 
@@ -98,17 +102,19 @@ def momentum_now(trainer: Trainer, momentum: float, schedule: EMASchedule) -> fl
         The momentum.
 
     Raises:
-        InputError: If it is to rise and the training has no end.
+        InputError: If it is to rise and the training has no known end.
     """
     if schedule == "constant":
         return momentum
-    num_steps = trainer.estimated_stepping_batches
-    if num_steps == math.inf:
+    num_steps = math.inf if trainer is None else trainer.estimated_stepping_batches
+    if trainer is None or num_steps == math.inf:
         raise InputError(
-            'Expected a Trainer that knows the number of its steps for ema_schedule="cosine", got an endless one; '
-            "pass max_epochs or max_steps."
+            'Expected a Trainer that knows the number of its steps for ema_schedule="cosine", got '
+            f"{'none' if trainer is None else 'an endless one'}; pass max_epochs or max_steps to a Trainer."
         )
-    return cosine_momentum(momentum, trainer.global_step, int(num_steps))
+    # a trainer counts the steps of all optimisers, up to `max_steps`, but batches where epochs bound it
+    every = 1 if num_steps == trainer.max_steps else max(len(trainer.optimizers), 1)
+    return cosine_momentum(momentum, trainer.global_step // every, int(num_steps))
 
 
 def cosine_momentum(momentum: float, step: int, num_steps: int) -> float:
@@ -134,33 +140,55 @@ def cosine_momentum(momentum: float, step: int, num_steps: int) -> float:
 
 
 class AfterEveryStep:
-    """Calls a function after every step of a trainer's optimiser that has changed weights.
+    """Calls a function after every step of an optimiser that has changed weights.
 
     That is once a step however many batches it accumulates, under automatic and under manual optimisation, and not
-    after a step that a gradient scaler skips. Of several optimisers the last one counts. A copy calls nothing until it
-    is started.
+    after a step that a gradient scaler skips. A copy calls nothing until it is started.
     """
 
     def __init__(self) -> None:
         self._handle: RemovableHandle | None = None
+        self._optimizer: Callable[[], torch.optim.Optimizer | None] = _none
+        self._has_warned = False
 
-    def __getstate__(self) -> dict[str, None]:
-        return {"_handle": None}  # the handle would take the optimiser's hooks along into a copy or a file
+    def __getstate__(self) -> dict[str, Any]:
+        # the handle would take the optimiser's hooks along into a copy or a file
+        return {"_handle": None, "_optimizer": _none, "_has_warned": self._has_warned}
 
-    def start(self, trainer: Trainer, function: Callable[[], None]) -> None:
-        """Call the function from now on."""
+    def start(
+        self, function: Callable[[Owner], None], module: Owner, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Call the function, with the module, after each step of this optimiser from now on, and of no other."""
+        if self._optimizer() is optimizer:
+            return
 
         def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             found_inf = getattr(optimizer, "found_inf", None)  # fused optimisers skip the step themselves
             if found_inf is None or not found_inf:
-                function()
+                function(module)
 
-        self.stop()
-        if trainer.optimizers:
-            self._handle = trainer.optimizers[-1].register_step_post_hook(hook)
-
-    def stop(self) -> None:
-        """Call it no more."""
         if self._handle is not None:
             self._handle.remove()
-        self._handle = None
+        self._handle = optimizer.register_step_post_hook(hook)
+        self._optimizer = weakref.ref(optimizer)
+
+    def start_with_trainer(self, function: Callable[[Owner], None], module: Owner) -> None:
+        """Call it after the steps of the last optimiser of the trainer that trains a module.
+
+        Where none does, as in a loop of one's own, what was started before goes on; if nothing was, this warns once.
+        """
+        trainer = module._trainer
+        if trainer is not None and trainer.training:
+            if trainer.optimizers:
+                self.start(function, module, trainer.optimizers[-1])
+        elif self._optimizer() is None and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"Expected an optimiser after whose steps the target of {type(module).__name__} moves, got none; "
+                "outside of a Trainer take the one that `configure_optimizers()` gives.",
+                stacklevel=3,
+            )
+
+
+def _none() -> None:
+    return None

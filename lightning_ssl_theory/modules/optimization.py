@@ -1,5 +1,6 @@
 """What the optimiser of a module trains, in which groups, and the scheduler beside it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from lightning_ssl_theory.checks import InputError, check_callable, check_flag, check_word
 from lightning_ssl_theory.manifolds import keep_orthonormal
@@ -45,11 +47,14 @@ class Optimization:
         check_word(self.scheduler_interval, "scheduler_interval", SchedulerInterval)
         check_flag(self.decay_norms_and_biases, "decay_norms_and_biases")
 
-    def configured(self, module: LightningModule) -> Any:
+    def configured(
+        self, module: LightningModule, following: Callable[[torch.optim.Optimizer], None] | None = None
+    ) -> Any:
         """The optimiser of a module's parameters that are not frozen, which keeps orthonormal layers orthonormal.
 
         Args:
             module: what is trained.
+            following: is told the optimiser.
 
         Returns:
             The optimiser, with its scheduler if there is one: what Lightning asks for.
@@ -58,6 +63,8 @@ class Optimization:
             parameter_groups(module, decay_norms_and_biases=self.decay_norms_and_biases)
         )
         keep_orthonormal(optimizer, module)
+        if following is not None:
+            following(optimizer)
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
@@ -84,8 +91,8 @@ def parameter_groups(module: nn.Module, *, decay_norms_and_biases: bool = True) 
         Parameters, or with `decay_norms_and_biases=False` the groups that are not empty, each a dictionary.
 
     Raises:
-        InputError: If all parameters are frozen; if they are to be told by their shape, and a linear layer's or a
-            convolution's weight has lost it, as under FSDP.
+        InputError: If all parameters are frozen; if they are to be told by their shape, and one has none yet, or a
+            linear layer's or a convolution's weight has lost it, as under FSDP.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm([2]))
@@ -97,6 +104,11 @@ def parameter_groups(module: nn.Module, *, decay_norms_and_biases: bool = True) 
         raise InputError("Expected a parameter to train, got only frozen ones; call `requires_grad_(True)`.")
     if decay_norms_and_biases:
         return trained
+    if any(is_lazy(parameter) for parameter in trained):
+        raise InputError(
+            "Expected parameters with shapes for decay_norms_and_biases=False, got a lazy layer; call the networks "
+            "with a batch first."
+        )
     _check_shapes(module)
     exempt = {
         id(parameter)

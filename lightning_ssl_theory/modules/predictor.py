@@ -112,6 +112,7 @@ class PredictorSSL(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all ordered pairs of views."""
+        self._follow()
         views = read_views(batch)
         projections = [self.projector(self.backbone(view)) for view in views]
         predictions = {index: self.predictor(projection) for index, projection in enumerate(projections)}
@@ -137,18 +138,29 @@ class PredictorSSL(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one."""
-        return self._optimization.configured(self)
+        following = (
+            None if self.hparams["ema"] is None else partial(self._after_every_step.start, _move, self)
+        )
+        return self._optimization.configured(self, following)
 
     def on_train_start(self) -> None:
         """Let the target follow from the first step on."""
+        self._follow()
         if self.hparams["ema"] is not None:
-            momentum = partial(momentum_now, self.trainer, self.hparams["ema"], self.hparams["ema_schedule"])
-            momentum()  # raises now where it cannot be told
-            self._after_every_step.start(self.trainer, lambda: move_target_(self, momentum()))
+            _momentum(self)  # raises now where it cannot be told
 
-    def on_train_end(self) -> None:
-        """The target stays where it is."""
-        self._after_every_step.stop()
+    def _follow(self) -> None:
+        # also where a subclass overrides `on_train_start` or `configure_optimizers`
+        if self.hparams["ema"] is not None:
+            self._after_every_step.start_with_trainer(_move, self)
+
+
+def _momentum(module: PredictorSSL) -> float:
+    return momentum_now(module._trainer, module.hparams["ema"], module.hparams["ema_schedule"])
+
+
+def _move(module: PredictorSSL) -> None:
+    move_target_(module, _momentum(module))
 
 
 def _check_predictor(predictor: Any) -> None:

@@ -20,6 +20,7 @@ from lightning_ssl_theory.manifolds import (
     keep_orthonormal,
     orthogonality_drift,
 )
+from lightning_ssl_theory.manifolds.orthonormal_steps import orthonormal_step, tangent_part
 
 CONSTRAINTS = ["grassmann", "stiefel", "polar"]
 WARNING = r"Expected an orthonormal weight in a layer OrthonormalLinear\(constraint='stiefel'\), got .* call keep_orth"
@@ -200,6 +201,11 @@ def test_a_copy_that_nobody_keeps_says_so(copied):
         train(again, optimizer, 3)
 
 
+def test_layers_of_inference_mode():
+    with torch.inference_mode():
+        assert OrthonormalLinear(3, 2)(torch.ones(1, 3)).shape == (1, 2)
+
+
 def test_passes_that_train_nothing_say_nothing():
     model = network()
     with torch.no_grad():
@@ -224,6 +230,19 @@ def test_a_second_call_replaces_the_first():
         train(model, optimizer, 3, dtype=torch.float64)
         assert len(optimizer._optimizer_step_post_hooks) == 1
     assert torch.equal(models[0][0].weight, models[1][0].weight)
+
+
+def test_a_shared_weight_makes_one_step():
+    layers = [OrthonormalLinear(4, 4) for _ in range(2)]
+    layers[1].weight = layers[0].weight
+    optimizer = torch.optim.SGD([layers[0].weight], lr=0.5)
+    keep_orthonormal(optimizer, nn.Sequential(*layers))
+    start = layers[0].weight.detach().clone()
+    (layers[0](torch.eye(4)) * torch.arange(16.0).reshape(4, 4)).sum().backward()
+    tangent = tangent_part(start, layers[0].weight.grad, "stiefel")
+    optimizer.step()
+    assert_close(layers[0].weight.detach(), orthonormal_step(start, -0.5 * tangent, "stiefel"))
+    assert all(layer._known == layer._state_of_weight() for layer in layers)
 
 
 def test_groups_other_parameters_and_other_optimizers():

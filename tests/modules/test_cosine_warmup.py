@@ -130,6 +130,20 @@ def test_a_resumed_run_goes_on_along_the_curve(tmp_path):
     assert rest == pytest.approx(whole[2:])
 
 
+def test_a_group_that_joins_later_goes_on_along_the_curve():
+    one, whole = optimizer(), []
+    scheduler = CosineWarmup(one, 2, 8)
+    for step in range(9):
+        if step == 3:
+            one.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": whole[-1] / 4})
+            joined = len(one.param_groups) - 1
+        one.step()
+        scheduler.step()
+        whole.append(one.param_groups[0]["lr"])
+        assert step < 3 or one.param_groups[joined]["lr"] == pytest.approx(whole[-1] / 4)
+    assert whole[-1] == 0
+
+
 def test_rejects():
     with pytest.raises(ValueError, match="Expected `total_steps` of at least 3, got 2; it counts all steps"):
         CosineWarmup(optimizer(), 2, 2)

@@ -18,6 +18,17 @@ def test_the_newest_stay_in_order():
     assert with_newest(torch.zeros(0, 1), numbers(1, 2, 3), 2).flatten().tolist() == [2, 3]
 
 
+def test_keys_that_are_not_finite_stay_out():
+    queue = KeyQueue(4)
+    for batch, expected in (
+        ([1, float("nan")], [1]),
+        ([float("inf"), -float("inf")], [1]),
+        ([2, 3], [1, 2, 3]),
+    ):
+        queue.push(numbers(*batch))
+        assert queue.keys.flatten().tolist() == expected
+
+
 def test_it_starts_empty_whatever_the_width():
     queue = KeyQueue(4)
     assert queue.rows(torch.zeros(3, 5, dtype=torch.float64)).shape == (0, 5)

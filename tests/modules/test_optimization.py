@@ -76,6 +76,11 @@ def test_shared_once_frozen_not_at_all():
 
 
 def test_nothing_to_train_and_flattened_weights_are_refused():
+    assert len(parameter_groups(nn.LazyLinear(2))) == 2
+    with pytest.raises(
+        ValueError, match="Expected parameters with shapes for decay_norms_and_biases=False, got a"
+    ):
+        parameter_groups(nn.LazyLinear(2), decay_norms_and_biases=False)
     with pytest.raises(ValueError, match="Expected a parameter to train, got only frozen ones"):
         parameter_groups(nn.Linear(2, 2).requires_grad_(False))
     model = nn.Sequential(nn.Linear(2, 2))

@@ -126,6 +126,74 @@ def test_manual_optimisation_is_the_same():
     assert_same([model.target_backbone, model.target_projector], target)
 
 
+class WithoutSuper(PredictorSSL):
+    """Lightning's own hook of this name does nothing, so nobody calls it."""
+
+    def on_train_start(self):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(parts_parameters(self), lr=0.2)
+
+
+class TwoOptimizers(PredictorSSL):
+    """The predictor has an optimiser of its own."""
+
+    automatic_optimization = False
+
+    def configure_optimizers(self):
+        both = [self.backbone, self.projector], [self.predictor]
+        return [torch.optim.SGD(nn.ModuleList(part).parameters(), lr=0.2) for part in both]
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(super().training_step(batch, batch_idx))
+        for optimizer in self.optimizers():
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def parts_parameters(model):
+    return nn.ModuleList(parts_of(model)).parameters()
+
+
+def test_the_target_follows_though_a_subclass_overrides_the_hooks():
+    model = small_model(WithoutSuper, ema=0.7)
+    expected, target, _ = by_hand(model, batches(), momenta=[0.7] * 4)
+    fit(model, batches())
+    assert_same([*parts_of(model), model.target_backbone, model.target_projector], [*expected, *target])
+
+
+def test_the_target_follows_in_a_loop_of_ones_own():
+    model = small_model(ema=0.7)
+    expected, target, _ = by_hand(model, batches(), momenta=[0.7] * 4)
+    with pytest.warns(
+        UserWarning, match="Expected an optimiser after whose steps the target of PredictorSSL moves"
+    ):
+        model.training_step(batches()[0], 0)
+    optimizer = model.configure_optimizers()
+    for index, batch in enumerate(batches()):
+        optimizer.zero_grad()
+        model.training_step(batch, index).backward()
+        optimizer.step()
+    assert_same([*parts_of(model), model.target_backbone, model.target_projector], [*expected, *target])
+    model = small_model(ema=0.7, ema_schedule="cosine")
+    optimizer = model.configure_optimizers()
+    with pytest.raises(ValueError, match='ema_schedule="cosine", got none; pass max_epochs'):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("length", [{"max_epochs": 1}, {"max_epochs": -1, "max_steps": 8}])
+def test_the_momentum_rises_to_one_under_two_optimisers(length):
+    share = (
+        [step / 4 for step in range(4)] if "max_steps" not in length else [(2 * k + 1) / 8 for k in range(4)]
+    )
+    momenta = [1 - 0.5 * (math.cos(math.pi * one) + 1) / 2 for one in share]
+    model = small_model(TwoOptimizers, ema=0.5, ema_schedule="cosine")
+    expected, target, _ = by_hand(model, batches(), momenta=momenta)
+    fit(model, batches(), **length)
+    assert_same([*parts_of(model), model.target_backbone, model.target_projector], [*expected, *target])
+
+
 def test_the_momentum_rises_to_one():
     momenta = [1 - 0.5 * (math.cos(math.pi * step / 4) + 1) / 2 for step in range(4)]
     model = small_model(ema=0.5, ema_schedule="cosine")
