@@ -11,7 +11,7 @@ from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
-from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, unordered_pairs
+from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, of_every_view, unordered_pairs
 
 
 class ContrastiveSSL(LightningModule):
@@ -89,7 +89,7 @@ class ContrastiveSSL(LightningModule):
         Returns:
             Scalar, the mean of the loss over all pairs of views.
         """
-        embeddings = [self.embed(view) for view in read_views(batch)]
+        embeddings = list(of_every_view(self.embed, read_views(batch)).values())
         return logged_loss(
             self, mean_parts(self.loss, unordered_pairs(embeddings), *labels_along(self.loss, batch))
         )

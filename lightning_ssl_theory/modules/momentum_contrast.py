@@ -17,7 +17,12 @@ from lightning_ssl_theory.modules.key_queue import KeyQueue
 from lightning_ssl_theory.modules.momentum_target import AfterEveryStep, frozen_copies, move_target_
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
-from lightning_ssl_theory.modules.view_pairs import full_size_views, mean_parts, pairs_with_targets
+from lightning_ssl_theory.modules.view_pairs import (
+    full_size_views,
+    mean_parts,
+    of_every_view,
+    pairs_with_targets,
+)
 
 
 class MomentumContrastSSL(LightningModule):
@@ -108,7 +113,7 @@ class MomentumContrastSSL(LightningModule):
         chosen = full_size_views(views)
         keys = {index: self.target(views[index]) for index in (chosen if is_symmetric else chosen[-1:])}
         asking = [index for index in range(len(views)) if is_symmetric or index not in keys]
-        queries = {index: self.embed(views[index]) for index in asking}
+        queries = of_every_view(self.embed, views, asking)
         queue = self.queue.rows(next(iter(keys.values())))
         parts = mean_parts(self.loss, pairs_with_targets(queries, keys), queue)
         self.queue.push(keys_of_all_ranks(list(keys.values())))

@@ -20,7 +20,12 @@ from lightning_ssl_theory.modules.momentum_target import (
 )
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
-from lightning_ssl_theory.modules.view_pairs import full_size_views, mean_parts, pairs_with_targets
+from lightning_ssl_theory.modules.view_pairs import (
+    full_size_views,
+    mean_parts,
+    of_every_view,
+    pairs_with_targets,
+)
 
 
 class PredictorSSL(LightningModule):
@@ -114,8 +119,8 @@ class PredictorSSL(LightningModule):
         """Returns the mean of the loss over all ordered pairs of views."""
         self._follow()
         views = read_views(batch)
-        projections = [self.projector(self.backbone(view)) for view in views]
-        predictions = {index: self.predictor(projection) for index, projection in enumerate(projections)}
+        projections = of_every_view(lambda view: self.projector(self.backbone(view)), views)
+        predictions = {index: self.predictor(projection) for index, projection in projections.items()}
         chosen = full_size_views(views)
         if self.hparams["ema"] is not None:
             targets = {index: self.target(views[index]) for index in chosen}

@@ -1,13 +1,14 @@
 """A loss on two views, averaged over the pairs that a method takes of A views."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.data.batch import read_known_labels
 
 
@@ -54,6 +55,38 @@ def full_size_views(views: Sequence[Any]) -> list[int]:
     """
     sizes = [view.shape[1:].numel() if isinstance(view, Tensor) else 0 for view in views]
     return [index for index, size in enumerate(sizes) if size == max(sizes)]
+
+
+def of_every_view(
+    network: Callable[[Any], Tensor], views: Sequence[Any], chosen: Iterable[int] | None = None
+) -> dict[int, Tensor]:
+    r"""What a network makes of views, each in a forward pass of its own.
+
+    Args:
+        network: Takes a view.
+        views: All A views, tensors (N, \*input), or dictionaries of tensors.
+        chosen: Indices of the views that are wanted; all by default.
+
+    Returns:
+        A tensor for each, by index.
+
+    Raises:
+        InputError: If views differ in size, and the network refuses one.
+    """
+    sizes = {tuple(view.shape[1:]) for view in views if isinstance(view, Tensor)}
+    outputs: dict[int, Tensor] = {}
+    for index in range(len(views)) if chosen is None else chosen:
+        try:
+            outputs[index] = network(views[index])
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or len(sizes) < 2:
+                raise
+            raise InputError(
+                f"Expected a network that takes views of the sizes {sorted(sizes)}, found one that refuses "
+                f"{tuple(views[index].shape[1:])}: {type(error).__name__}: {error}; make views of one size, or take a "
+                "network that averages over positions."
+            ) from error
+    return outputs
 
 
 def mean_parts(loss: Any, pairs: Iterable[tuple[Tensor, Tensor]], *along: Tensor) -> dict[str, Tensor]:

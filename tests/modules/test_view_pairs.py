@@ -2,10 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_ssl_theory import ContrastiveSSL, OrthogonalSSL
+from lightning_ssl_theory import ContrastiveSSL, MomentumContrastSSL, OrthogonalSSL, PredictorSSL
 from lightning_ssl_theory.modules.view_pairs import (
     full_size_views,
     mean_parts,
+    of_every_view,
     pairs_with_targets,
     unordered_pairs,
 )
@@ -33,6 +34,23 @@ def test_full_size_views():
     assert full_size_views([small, small]) == [0, 1]
     texts = [{"input_ids": torch.zeros(2, length)} for length in (5, 7)]
     assert full_size_views(texts) == [0, 1]
+
+
+def test_a_network_that_refuses_views_of_another_size():
+    small, large = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 8, 8)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    parts = {"backbone": network, "projector": nn.Identity()}
+    sentence = r"takes views of the sizes \[\(3, 4, 4\), \(3, 8, 8\)\], found one that refuses \(3, 4, 4\): RuntimeError"
+    for module in (
+        ContrastiveSSL(**parts, loss=nn.MSELoss()),
+        PredictorSSL(**parts, predictor=nn.Identity(), ema=0.9),
+        MomentumContrastSSL(**parts, queue_size=2),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            module.training_step([large, small, large], 0)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):  # no matter of sizes that differ
+        of_every_view(network, [small, small])
+    assert of_every_view(lambda view: view.mean(), [small, large], [1]) == {1: torch.tensor(0.0)}
 
 
 def test_mean_of_parts_by_hand():
