@@ -72,6 +72,9 @@ def of_every_view(
 
     Raises:
         InputError: If views differ in size, and the network refuses one.
+        AssertionError: What a network raises where views do not differ in size.
+        RuntimeError: See above.
+        ValueError: See above.
     """
     sizes = {tuple(view.shape[1:]) for view in views if isinstance(view, Tensor)}
     outputs: dict[int, Tensor] = {}

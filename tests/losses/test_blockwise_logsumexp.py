@@ -179,10 +179,8 @@ def test_backward_inside_autocast_is_in_full_precision() -> None:
 
 
 @pytest.mark.parametrize("blocks_of_four", [0], indirect=True)
-@pytest.mark.parametrize(
-    "options",
-    [pytest.param({}, id="cosine"), pytest.param({"distance": "squared"}, marks=pytest.mark.all_cases)],
-)
+@pytest.mark.all_cases
+@pytest.mark.parametrize("options", [{}, {"distance": "squared"}], ids=["cosine", "squared"])
 def test_compiled_for_any_batch_size(options: dict) -> None:
     torch.compiler.reset()
     loss = InfoNCELoss(**options)

@@ -47,7 +47,7 @@ def test_a_network_that_refuses_views_of_another_size():
         MomentumContrastSSL(**parts, queue_size=2),
     ):
         with pytest.raises(ValueError, match=sentence):
-            module.training_step([large, small, large], 0)
+            module.training_step(([large, small, large], torch.zeros(2)), 0)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):  # no matter of sizes that differ
         of_every_view(network, [small, small])
     assert of_every_view(lambda view: view.mean(), [small, large], [1]) == {1: torch.tensor(0.0)}
