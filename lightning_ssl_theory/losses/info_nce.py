@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_positive, described
 from lightning_ssl_theory.distributed import RowPlaces
-from lightning_ssl_theory.losses.negatives import negatives_logsumexp
+from lightning_ssl_theory.losses.negatives import contrast_with_all
 from lightning_ssl_theory.losses.pairwise import (
     Distance,
     PairwiseLoss,
@@ -108,24 +108,20 @@ class InfoNCELoss(PairwiseLoss):
     def _alignment_weight(self) -> float:
         return self._scale / self.temperature
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
-        entropies = self._one_negative if self.num_negatives == 1 else self._all_negatives
-        return self._scale * entropies(z1, z2, r_positive, places)
+    def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
+        if self.num_negatives == 1:
+            return self._scale * self._one_negative(views[0], views[1], places)
+        sums = contrast_with_all(
+            views, places, temperature=self.temperature, distance=self.distance, symmetric=self.symmetric
+        )
+        return sums * (self._scale / (2 if self.symmetric else 1))  # anchors of a sample
 
-    def _one_negative(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+    def _one_negative(self, z1: Tensor, z2: Tensor, places: RowPlaces) -> Tensor:
         following = torch.arange(1, len(z1) + 1, device=z1.device).add(places.first) % places.total
         first_views, second_views = gather_views(z1, z2, places)
         negatives = [(z1, second_views[following])]
         if self.symmetric:
             negatives.append((z2, first_views[following]))
+        r_positive = half_squares(z1 - z2)
         excess = [r_positive - half_squares(anchor - negative) for anchor, negative in negatives]
         return softplus(torch.cat(excess) / self.temperature, threshold=40.0).sum() / len(excess)
-
-    def _all_negatives(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
-        similarity = (z1 * z2).sum(1) if self.distance == "cosine" else -r_positive
-        negatives = negatives_logsumexp(
-            z1, z2, places, temperature=self.temperature, distance=self.distance, symmetric=self.symmetric
-        )
-        num_anchors = 2 if self.symmetric else 1  # of a sample
-        excess = negatives - (similarity / self.temperature).repeat(num_anchors)
-        return softplus(excess, threshold=40.0).sum() / num_anchors

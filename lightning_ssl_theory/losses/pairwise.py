@@ -20,6 +20,7 @@ from lightning_ssl_theory.distributed import (
     row_places,
 )
 from lightning_ssl_theory.losses.batch_moments import two_views
+from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 Distance = Literal["cosine", "squared"]
 
@@ -64,7 +65,11 @@ class PairwiseLoss(nn.Module, ABC):
         Returns:
             Scalar: mean over the anchors of all ranks.
         """
-        return self._alignment_and_loss(z1, z2, is_alignment_wanted=self.beta != 0)[1]
+        if self.beta:
+            return self._alignment_and_loss(z1, z2)[1]
+        views, places = self._views(z1, z2)
+        with torch.autocast(z1.device.type, enabled=False):
+            return all_sum_with_grad(self._anchor_sum(views, places)) / places.total
 
     def parts(self, z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
         """The pull between the views of one sample and the push between samples; together they are the loss.
@@ -77,7 +82,7 @@ class PairwiseLoss(nn.Module, ABC):
             "alignment", the mean of r_+ with its weight, zero for identical views, and "regularization",
             the rest.
         """
-        alignment, loss = self._alignment_and_loss(z1, z2, is_alignment_wanted=True)
+        alignment, loss = self._alignment_and_loss(z1, z2)
         return {"alignment": alignment, "regularization": loss - alignment}
 
     @abstractmethod
@@ -101,35 +106,30 @@ class PairwiseLoss(nn.Module, ABC):
         return 1.0
 
     @abstractmethod
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+    def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
         """Loss without its beta term, summed over the samples of this rank.
 
         Args:
-            z1: First views, normalised for the cosine, (n_r, D).
-            z2: Second views, likewise.
-            r_positive: r_+ of every sample, (n_r,).
+            views: First and second views, normalised for the cosine, (2, n_r, D).
             places: Where this rank's samples lie among the N of all ranks.
 
         Returns:
             Scalar whose sum over the ranks is N times the loss.
         """
 
-    def _alignment_and_loss(
-        self, z1: Tensor, z2: Tensor, *, is_alignment_wanted: bool
-    ) -> tuple[Tensor, Tensor]:
-        z1, z2 = two_views(z1, z2)
-        places = row_places(z1)
-        check_contrast(places.total, "samples over all ranks")
+    def _alignment_and_loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+        views, places = self._views(z1, z2)
         with torch.autocast(z1.device.type, enabled=False):
-            if self.distance == "cosine":
-                z1, z2 = unit_rows(torch.cat([z1, z2])).chunk(2)
-            r_positive = half_squares(z1 - z2)
-            pull = (
-                r_positive.sum() if is_alignment_wanted else r_positive.detach().sum()
-            )  # whose gradient is 0
-            sums = torch.stack([pull, self._anchor_sum(z1, z2, r_positive, places)])
-            positive, loss = (all_sum_with_grad(sums) / places.total).unbind()
-            return (self._alignment_weight + self.beta) * positive, loss + self.beta * positive
+            sums = torch.stack([half_squares(views[0] - views[1]).sum(), self._anchor_sum(views, places)])
+            r_positive, loss = (all_sum_with_grad(sums) / places.total).unbind()
+            return (self._alignment_weight + self.beta) * r_positive, loss + self.beta * r_positive
+
+    def _views(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, RowPlaces]:
+        # in one precision, normalised for the cosine, (2, n_r, D)
+        views = torch.stack(two_views(z1, z2))
+        places = row_places(views[0])
+        check_contrast(places.total, "samples over all ranks")
+        return unit_rows(views) if self.distance == "cosine" else views, places
 
 
 def gather_views(z1: Tensor, z2: Tensor, places: RowPlaces) -> tuple[Tensor, Tensor]:
@@ -159,19 +159,6 @@ def half_squares(rows: Tensor) -> Tensor:
         Shape (N,).
     """
     return rows.square().sum(1) / 2
-
-
-def unit_rows(rows: Tensor) -> Tensor:
-    """Every row divided by its length; a zero row stays zero, and its gradient moderate.
-
-    Args:
-        rows: Shape (N, D).
-
-    Returns:
-        Shape (N, D).
-    """
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / length.masked_fill(length == 0, 1.0)
 
 
 def check_pairs(r: Tensor) -> None:

@@ -50,10 +50,11 @@ class SimpleContrastiveLoss(PairwiseLoss):
         check_pairs(r)
         return torch.full_like(r, len(r) / (len(r) - 1)).fill_diagonal_(0.0)
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+    def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
+        z1, z2 = views
         mean = all_sum_with_grad(z1.sum(0) + z2.sum(0)) / (2 * places.total)
         # All ordered pairs of the 2N views have half squared distances of 2N sum ||z - mean||^2 together;
         # those within the samples are 2 sum r_+.
         spread = 2 * (half_squares(z1 - mean) + half_squares(z2 - mean)).sum()
-        positive = r_positive.sum()
+        positive = half_squares(z1 - z2).sum()
         return positive - (places.total * spread - positive) / (2 * (places.total - 1))

@@ -77,11 +77,12 @@ class SoftTripletLoss(PairwiseLoss):
         weights = torch.sigmoid((self.margin - r) / self.temperature)
         return (weights * (len(r) / (len(r) - 1))).fill_diagonal_(0.0)
 
-    def _anchor_sum(self, z1: Tensor, z2: Tensor, r_positive: Tensor, places: RowPlaces) -> Tensor:
+    def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
+        z1, z2 = views
         keys = torch.cat(gather_views(z1, z2, places))
         centre = keys.detach().mean(0)  # distances do not depend on it, their rounding does
-        keys, anchors = keys - centre, torch.cat([z1, z2]) - centre
-        own_terms = r_positive.repeat(2) + self.margin - half_squares(anchors)
+        keys, anchors = keys - centre, views.flatten(0, 1) - centre
+        own_terms = half_squares(z1 - z2).repeat(2) + self.margin - half_squares(anchors)
         excess = (own_terms[:, None] - half_squares(keys) + anchors @ keys.mT) / self.temperature
         sample = torch.arange(places.total, device=z1.device)
         is_same = (sample[places.first : places.first + len(z1), None] == sample).repeat(2, 2)

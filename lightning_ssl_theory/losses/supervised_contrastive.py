@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from lightning_ssl_theory.checks import InputError, check_positive, check_targets
 from lightning_ssl_theory.distributed import RowPlaces, all_gather_rows, all_sum_with_grad, row_places
 from lightning_ssl_theory.losses.batch_moments import two_views
-from lightning_ssl_theory.losses.negatives import negatives_logsumexp
-from lightning_ssl_theory.losses.pairwise import check_contrast, unit_rows
+from lightning_ssl_theory.losses.negatives import contrast_with_all
+from lightning_ssl_theory.losses.pairwise import check_contrast
+from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 
 class SupervisedContrastiveLoss(nn.Module):
@@ -96,11 +97,12 @@ class SupervisedContrastiveLoss(nn.Module):
         places = row_places(z1)
         check_contrast(places.total, "samples over all ranks")
         with torch.autocast(z1.device.type, enabled=False):
-            z1, z2 = unit_rows(z1), unit_rows(z2)
-            negatives = negatives_logsumexp(z1, z2, places, temperature=self.temperature)
-            other_view = (z1 * z2).sum(1).repeat(2) / self.temperature
-            positive = _mean_positive(z1, z2, labels.to(z1.device), places) / self.temperature
-            sums = torch.stack([positive.sum(), (torch.logaddexp(negatives, other_view) - positive).sum()])
+            z1, z2 = views = unit_rows(torch.stack([z1, z2]))
+            # finds the other view; another positive costs the difference of their similarities
+            contrast = contrast_with_all(views, places, temperature=self.temperature)
+            other_view = 2 * (z1 * z2).sum() / self.temperature
+            positive = _mean_positive(z1, z2, labels.to(z1.device), places).sum() / self.temperature
+            sums = torch.stack([positive, contrast + other_view - positive])
             similarity, loss = (all_sum_with_grad(sums) / (2 * places.total)).unbind()
             return similarity, loss
 

@@ -14,7 +14,7 @@ from torch.func import hessian, jacfwd, jvp, vmap
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.checkpoint import checkpoint
 
-import lightning_ssl_theory.losses.blockwise_logsumexp as blocks
+import lightning_ssl_theory.losses.blockwise_contrast as blocks
 from lightning_ssl_theory.losses import InfoNCELoss
 
 close = torch.testing.assert_close
@@ -32,7 +32,6 @@ every_form = pytest.mark.parametrize("options", FORMS)
 def blocks_of_four(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Several blocks, the last ones smaller, in batches of a few rows."""
     monkeypatch.setattr(blocks, "_KEPT", request.param)
-    monkeypatch.setattr(blocks, "_SMALL", 0)
     monkeypatch.setattr(blocks, "_tile_size", lambda anchors, keys: 4)
 
 
