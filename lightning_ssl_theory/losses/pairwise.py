@@ -20,6 +20,7 @@ from lightning_ssl_theory.distributed import (
     row_places,
 )
 from lightning_ssl_theory.losses.batch_moments import two_views
+from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 Distance = Literal["cosine", "squared"]
 
@@ -159,19 +160,6 @@ def half_squares(rows: Tensor) -> Tensor:
         Shape (N,).
     """
     return rows.square().sum(1) / 2
-
-
-def unit_rows(rows: Tensor) -> Tensor:
-    """Every row divided by its length; a zero row stays zero, and its gradient moderate.
-
-    Args:
-        rows: Shape (N, D).
-
-    Returns:
-        Shape (N, D).
-    """
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / length.masked_fill(length == 0, 1.0)
 
 
 def check_pairs(r: Tensor) -> None:

@@ -35,16 +35,16 @@ def unit_rows(rows: Tensor) -> Tensor:
     """Every row divided by its length.
 
     Args:
-        rows: Shape (N, D).
+        rows: Shape (..., D).
 
     Returns:
-        Shape (N, D). A zero row stays zero and passes its gradient on as it is.
+        Shape (..., D). A zero row stays zero and passes its gradient on as it is.
 
     Example:
         >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.float64)).tolist()
         [[0.6, 0.8], [0.0, 0.0]]
     """
-    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return rows / length.masked_fill(length == 0, 1.0)
 
 

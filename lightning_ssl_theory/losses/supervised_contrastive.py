@@ -9,7 +9,8 @@ from lightning_ssl_theory.checks import InputError, check_positive, check_target
 from lightning_ssl_theory.distributed import RowPlaces, all_gather_rows, all_sum_with_grad, row_places
 from lightning_ssl_theory.losses.batch_moments import two_views
 from lightning_ssl_theory.losses.negatives import negatives_logsumexp
-from lightning_ssl_theory.losses.pairwise import check_contrast, unit_rows
+from lightning_ssl_theory.losses.pairwise import check_contrast
+from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 
 class SupervisedContrastiveLoss(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lightning_ssl_theory.checks import InputError, check_instance, check_integer, check_number
 from lightning_ssl_theory.distributed import RowPlaces, all_sum_with_grad, from_first_rank, row_places
 from lightning_ssl_theory.losses.batch_moments import check_two, check_variance, two_views
-from lightning_ssl_theory.losses.pairwise import unit_rows
+from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 
 class WMSELoss(nn.Module):
