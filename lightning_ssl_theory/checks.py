@@ -224,7 +224,7 @@ def check_finite(tensor: Tensor, name: str) -> None:
     if (
         tensor.numel()
         and not tensor.is_complex()
-        and all(map(math.isfinite, map(float, torch.aminmax(tensor))))
+        and all(map(math.isfinite, map(float, torch.aminmax(tensor.detach()))))
     ):
         return  # both ends are NaN where anything is
     num_bad = tensor.numel() - int(torch.isfinite(tensor).sum())

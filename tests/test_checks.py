@@ -1,5 +1,6 @@
 """Every sentence of the checks, and what passes them."""
 
+import warnings
 from typing import Any, Literal
 
 import pytest
@@ -184,3 +185,9 @@ def test_none_passes_where_it_may() -> None:
     check_callable(None, "f", or_none=True)
     check_instance(None, "t", Tensor, or_none=True)
     check_tree(24, 2)
+
+
+def test_a_tensor_of_a_graph_is_looked_at_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_finite(torch.ones(2, requires_grad=True), "features")

@@ -12,11 +12,10 @@ from lightning_ssl_theory.checks import (
     check_dtype,
     check_finite,
     check_instance,
-    check_number,
-    check_sequence,
     check_shape,
 )
 from lightning_ssl_theory.data.counted_draws import counted_uniforms
+from lightning_ssl_theory.data.view_arguments import check_normalisation, check_view_strengths
 
 _TRIES = 10
 _RATIO = math.log(4 / 3)
@@ -68,14 +67,7 @@ def random_views(
         tensor([1.])
     """
     _check(images, mean, std)
-    for name, value, interval in (
-        ("crop", crop, "[0, 1)"),
-        ("flip", flip, "[0, 1]"),
-        ("color", color, "[0, 2.5]"),
-        ("gray", gray, "[0, 1]"),
-        ("blur", blur, "[0, 1]"),
-    ):
-        check_number(value, name, interval)
+    check_view_strengths(crop=crop, flip=flip, color=color, gray=gray, blur=blur)
     draw = _Draws(len(images), images.device, generator, seeds)
     views = images.float().clone() if images.is_floating_point() else images.float() / 255
     has_color = len(mean) > 1
@@ -220,12 +212,7 @@ def _blurred(images: Tensor, deviations: Tensor) -> Tensor:
 def _check(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
     check_shape(images, "images", "N+ C+ H+ H+")
     check_finite(images, "images")
-    check_sequence(mean, "mean")
-    check_sequence(std, "std", at_least=len(mean))
-    for value in mean:
-        check_number(value, "mean")
-    for value in std:
-        check_number(value, "std", "(0, inf)")
+    check_normalisation(mean, std)
     if len(mean) != images.shape[1] or len(mean) not in (1, 3):
         raise InputError(
             f"Expected `images` of 1 or 3 channels, as many as `mean` has, got {images.shape[1]} and {len(mean)}; "

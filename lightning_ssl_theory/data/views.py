@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torchvision.transforms import v2
 
-from lightning_ssl_theory.checks import check_integer, check_number, check_sequence
+from lightning_ssl_theory.checks import check_integer
+from lightning_ssl_theory.data.view_arguments import check_normalisation, check_view_strengths
 
 
 def random_view(
@@ -53,15 +54,9 @@ def random_view(
         T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A Simple Framework for Contrastive Learning of Visual
         Representations, 2020, appendix A.
     """
-    _check_normalisation(size, mean, std)
-    for name, value, interval in (
-        ("crop", crop, "[0, 1)"),
-        ("flip", flip, "[0, 1]"),
-        ("color", color, "[0, 2.5]"),
-        ("gray", gray, "[0, 1]"),
-        ("blur", blur, "[0, 1]"),
-    ):
-        check_number(value, name, interval)
+    check_integer(size, "size", at_most=2**20)
+    check_normalisation(mean, std)
+    check_view_strengths(crop=crop, flip=flip, color=color, gray=gray, blur=blur)
     has_color = len(mean) > 1
     steps: list[v2.Transform] = [v2.ToImage()]
     if crop:
@@ -95,7 +90,8 @@ def clean_image(size: int, mean: Sequence[float], std: Sequence[float]) -> v2.Tr
         >>> clean_image(28, [0.5], [0.25])(image).unique()
         tensor([2.])
     """
-    _check_normalisation(size, mean, std)
+    check_integer(size, "size", at_most=2**20)
+    check_normalisation(mean, std)
     return v2.Compose([v2.ToImage(), *_clean_crop(size), *_normalised(mean, std)])
 
 
@@ -114,16 +110,6 @@ def stored_image(size: int) -> v2.Transform:
     """
     check_integer(size, "size", at_most=2**20)
     return v2.Compose([v2.ToImage(), *_clean_crop(size), v2.ToPureTensor()])
-
-
-def _check_normalisation(size: int, mean: Sequence[float], std: Sequence[float]) -> None:
-    check_integer(size, "size", at_most=2**20)
-    check_sequence(mean, "mean")
-    check_sequence(std, "std", at_least=len(mean))
-    for value in mean:
-        check_number(value, "mean")
-    for value in std:
-        check_number(value, "std", "(0, inf)")
 
 
 def _clean_crop(size: int) -> list[v2.Transform]:
