@@ -103,7 +103,11 @@ def test_by_steps_the_score_is_there_before_the_first_validation(val_loader):
     fit_loader, val = loaders()
     val_loaders = [clean_loader(9, seed=11), val] if val_loader else val
     probe = LinearProbe(
-        num_classes=NUM_CLASSES, fit_loader=fit_loader, few_labels=[], every_n_steps=100, val_loader=val_loader
+        num_classes=NUM_CLASSES,
+        fit_loader=fit_loader,
+        few_labels=[],
+        every_n_steps=100,
+        val_loader=val_loader,
     )
     module = ToySSL()
     # no sanity check, and no validation in the only epoch: Lightning never asks for the validation loaders
