@@ -1,9 +1,11 @@
 """The validation loader whose batches a diagnostic looks at."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import CombinedLoader
 
 from lightning_ssl_theory.checks import InputError
 
@@ -30,6 +32,9 @@ class ValidationLoader(NamedTuple):
 def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoader | None:
     """A validation loader, of `trainer.validate` while that runs, else of `trainer.fit`.
 
+    Before the first validation of a fit Lightning may not have asked for the loaders. They are then asked for without
+    being kept, as the user wrote them, so that the Trainer's own request comes when it would have come.
+
     Args:
         trainer: The trainer that runs.
         which: Its index, or its name where the loaders are a dictionary.
@@ -42,8 +47,12 @@ def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoade
     """
     loop = trainer.validate_loop if trainer.state.fn == "validate" else trainer.fit_loop.epoch_loop.val_loop
     combined = loop._combined_loader  # the public trainer.val_dataloaders is fit's during a later validate
+    is_set_up = combined is not None
     if combined is None:
-        return None
+        if not trainer.enable_validation:
+            return None
+        given = loop._data_source.dataloader()
+        combined = given if isinstance(given, CombinedLoader) else CombinedLoader(given, "sequential")
     loaders = combined.flattened
     is_named = isinstance(combined.iterables, Mapping)
     names: list[Any] = list(combined.iterables) if is_named else list(range(len(loaders)))
@@ -54,7 +63,7 @@ def validation_loader(trainer: Trainer, which: int | str = 0) -> ValidationLoade
             f"{', '.join(map(repr, names))}, got {which!r}; choose one of them."
         )
     is_together = combined._mode != "sequential" and combined.iterables is not loaders[0]
-    limits = loop.max_batches
+    limits = loop.max_batches if is_set_up else math.inf
     num_batches = limits if isinstance(limits, int | float) else limits[index if index < len(limits) else 0]
     return ValidationLoader(loaders[index], index, names[index] if is_together else None, num_batches)
 

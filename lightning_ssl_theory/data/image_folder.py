@@ -9,7 +9,10 @@ from torchvision.datasets import ImageFolder
 
 from lightning_ssl_theory.checks import InputError
 
-_LAYOUT = "put the images into train/<class>/* and test/<class>/* (or val/<class>/*) under the data folder"
+_LAYOUT = (
+    "put the images into train/<class>/* and test/<class>/* (or val/<class>/*) under the data folder, or pass "
+    "another folder as `data_dir`"
+)
 
 
 def open_image_folder(data_dir: Path, part: str) -> Dataset[Any]:

@@ -98,6 +98,26 @@ def test_by_steps_the_score_is_that_of_validation():
     assert rows[0][1] != rows[1][1]
 
 
+@pytest.mark.parametrize("val_loader", [0, 1])
+def test_by_steps_the_score_is_there_before_the_first_validation(val_loader):
+    fit_loader, val = loaders()
+    val_loaders = [clean_loader(9, seed=11), val] if val_loader else val
+    probe = LinearProbe(
+        num_classes=NUM_CLASSES,
+        fit_loader=fit_loader,
+        few_labels=[],
+        every_n_steps=100,
+        val_loader=val_loader,
+    )
+    module = ToySSL()
+    # no sanity check, and no validation in the only epoch: Lightning never asks for the validation loaders
+    fit(module, [probe], val=val_loaders, num_sanity_val_steps=0, check_val_every_n_epoch=2, max_epochs=1)
+    untrained = oracle(features_of(ToySSL(), fit_loader), features_of(ToySSL(), val))
+    found = {key.rpartition("/")[2]: value for key, value in probe.values.items()}
+    assert found
+    assert found == pytest.approx({key: untrained[key] for key in found}, rel=1e-12)
+
+
 def test_own_score_loader_needs_no_validation():
     fit_loader, scored = loaders()
     rows, module, _ = probe_rows(

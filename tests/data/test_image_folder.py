@@ -29,7 +29,8 @@ def test_test_is_preferred_to_val(tmp_path):
 
 def test_rejects_missing_folders(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"Expected one folder .* in .*train, got no such folder; put the images"
+        FileNotFoundError,
+        match=r"Expected one folder .* in .*train, got no such folder; put the images .* as `data_dir`",
     ):
         open_image_folder(tmp_path, "train")
     (tmp_path / "train").mkdir()
