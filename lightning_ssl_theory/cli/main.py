@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lightning_ssl_theory import __version__
 from lightning_ssl_theory.cli.refusals import PROGRAM, exit_on_bad_input, fail, nearest
 from lightning_ssl_theory.cli.training_help import training_help
 
@@ -149,6 +150,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         epilog=f"`{PROGRAM} COMMAND --help` lists the options of a command.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     found: dict[str, argparse.ArgumentParser] = {
         name: commands.add_parser(name, help=text, description=text, allow_abbrev=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from report.synthetic_run import write_run
 
+import lightning_ssl_theory
 from cli.command_line import DIGITS, QUIET, failure
 from lightning_ssl_theory.cli import main
 from lightning_ssl_theory.cli.refusals import exit_on_bad_input
@@ -42,6 +43,12 @@ def test_whole_help_of_training(capsys):
     text = capsys.readouterr().out
     assert text.startswith("usage: lightning-ssl-theory [options] fit ")
     assert "--trainer.accumulate_grad_batches" in text
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"lightning-ssl-theory {lightning_ssl_theory.__version__}\n"
 
 
 def test_help_needs_no_torch():
