@@ -154,8 +154,8 @@ def draw(found: Reproduction, results: Results, max_steps: int) -> None:
             plot_means(ranks, steps, [seen(runs, look, RANK) for look in range(num_looks)], label=name)
         ranks.axhline(COLLAPSED, color="black", lw=0.8, ls=":")
         ranks.set(title="Projections", xlabel="step", ylabel="effective rank", yscale="log")
-        for axis in (accuracy, ranks):
-            axis.legend(fontsize=8)
+        accuracy.legend(fontsize=8)
+        ranks.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which fill the height
 
 
 def judge(results: Results) -> list[Verdict]:
