@@ -155,7 +155,7 @@ def draw(found: Reproduction, results: Results, max_steps: int) -> None:
         ranks.axhline(COLLAPSED, color="black", lw=0.8, ls=":")
         ranks.set(title="Projections", xlabel="step", ylabel="effective rank", yscale="log")
         accuracy.legend(fontsize=8)
-        ranks.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves, which fill the height
+        ranks.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # the curves fill the height
 
 
 def judge(results: Results) -> list[Verdict]:
