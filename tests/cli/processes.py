@@ -23,7 +23,7 @@ def start(*arguments: str, environment: dict[str, str] = ONE_RANK) -> int:
     process = os.fork()
     if process:
         return process
-    os.environ.pop("WANDB_SERVICE", None)  # of an earlier test here, whose server remembers runs that were killed
+    os.environ.pop("WANDB_SERVICE", None)  # an earlier test's, which remembers runs that were killed
     os.environ.update(environment)
     rank_zero_only.rank = int(environment.get("RANK", 0))  # as where torch is imported in the process itself
     code = 1
