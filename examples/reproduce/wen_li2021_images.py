@@ -164,7 +164,8 @@ def draw(found: Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], s
     with found.figure("labels") as (axis,):
         plot_label_curves(axis, curves, "accuracy", dashed=UNTRAINED)
         axis.set(title="Linear probes", ylabel="accuracy on test images")
-        axis.legend(fontsize=7, loc="lower right")
+        axis.margins(y=0.25)  # room above the curves
+        axis.legend(fontsize=8, loc="upper left", ncols=2)
 
 
 # claim, quantity, and the two arms of which the second should have more of it
