@@ -117,7 +117,7 @@ def resting_loss(loss: Curve) -> Statement | None:
     return Statement(
         Severity.WATCH,
         f"The loss is where it was at the start, up to its noise: {number_text(change.before)} then, "
-        f"{number_text(change.after)} now.",
+        f"{number_text(change.after)} now, {change.of_means}.",
     )
 
 
@@ -136,8 +136,8 @@ def falling_loss(loss: Curve) -> Statement | None:
         return None
     if rising_loss(loss) is not None or runaway_loss(loss) is not None:
         return None
-    text = f"The loss fell from {number_text(change.before)} to {number_text(change.after)}."
-    return Statement(Severity.GOOD, text)
+    before, after = number_text(change.before), number_text(change.after)
+    return Statement(Severity.GOOD, f"The loss fell from {before} to {after}, {change.of_means}.")
 
 
 def _short(text: str) -> str:
