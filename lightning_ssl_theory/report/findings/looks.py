@@ -65,7 +65,7 @@ def costly_looks(shares: Mapping[str, float]) -> Statement | None:
     if total <= COSTLY:
         return None
     worst = max(shares, key=lambda name: shares[name])
-    most = f", {worst} most of it ({number_text(shares[worst], '%')})" if len(shares) > 1 else ""
+    most = f", {worst} the largest part ({number_text(shares[worst], '%')})" if len(shares) > 1 else ""
     severity = Severity.WATCH if total > DOMINANT else Severity.NOTE
     return Statement(
         severity, f"The diagnostics took {number_text(min(1.0, total), '%')} of the run's time{most}.", total
