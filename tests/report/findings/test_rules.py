@@ -209,6 +209,9 @@ def test_costs_and_layers_left_out():
     assert costly_looks({"A": 0.06, "B": 0.04}) is None
     assert costly_looks({}) is None
     said = costly_looks({"A": 0.08, "B": 0.04})
-    assert said[:2] == (Severity.NOTE, "The diagnostics took 12.0 % of the run's time, A the largest part (8.0 %).")
+    assert said[:2] == (
+        Severity.NOTE,
+        "The diagnostics took 12.0 % of the run's time, A the largest part (8.0 %).",
+    )
     assert costly_looks({"A": 0.51}).severity == Severity.WATCH
     assert left_out_layer("Probe", "x.y", "has no output. ").sentence == "Probe left out x.y: has no output."
