@@ -24,6 +24,10 @@ RUN_FILE = "run.json"
 ERRORS = {"_error95": 1.0, "_stderr": 2.0}  # the second is what 0.1 logged, half as wide
 _NO_VALUES = {"epoch", "_step", "_runtime", "_timestamp", *STEP_COLUMNS}
 _TOO_LARGE = 1e300
+# under which names modules log their training loss, ours first
+LOSSES = tuple(
+    f"{name}{end}" for end in ("", "_step", "_epoch") for name in ("train/loss", "train_loss", "loss")
+)
 
 
 class RunFolderError(ValueError):
@@ -244,6 +248,8 @@ def _read_metrics(columns: Mapping[str, Column]) -> tuple[dict[str, Series], tup
             series[name] = Series(name, parse_key(name), kept, finite, skipped)
         else:
             empty.append(name)
+    if loss := next((name for name in LOSSES if name in series), None):
+        series[loss] = replace(series[loss], key=parse_key(LOSSES[0]))
     return series, tuple(empty)
 
 

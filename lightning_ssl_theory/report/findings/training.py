@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.findings.finding import Placed, Rule, Severity, Statement, curve_of
 from lightning_ssl_theory.report.findings.trend import Curve, is_more_than_noise, rise, since_start
-from lightning_ssl_theory.report.logged_run import Run
+from lightning_ssl_theory.report.logged_run import LOSSES, Run
 
 _MIN_LOOKS_TO_STAY = 20
 
@@ -153,10 +153,13 @@ def _end(run: Run) -> list[Placed]:
 def _numbers(run: Run) -> list[Placed]:
     placed = []
     for series in run.series.values():
-        if statement := lost_number(series.column, series.steps, series.skipped):
+        is_loss = (series.key.section, series.key.name) == ("train", "loss")
+        name = LOSSES[0] if is_loss else series.column
+        if statement := lost_number(name, series.steps, series.skipped):
             placed.append(Placed(statement, series.key.section, series.key.name, series.column))
     for column in run.empty:
-        placed.append(Placed(never_a_number(column), column.split("/")[0], "", column))
+        name = LOSSES[0] if column in LOSSES else column
+        placed.append(Placed(never_a_number(name), name.split("/")[0], "", column))
     return placed
 
 
