@@ -134,8 +134,8 @@ RULES = (
     Rule(
         "costly looks",
         "All diagnostics together took more than a tenth of the run's time.",
-        "Look less often (`every_n_steps`, `every_n_epochs`) or at less (`num_samples`, of probes `num_fit_samples` too), "
-        "or bound the share by `max_overhead=0.02`.",
+        "Look less often (`every_n_steps`, `every_n_epochs`) or at less (`num_samples`, of probes `num_fit_samples` "
+        "too), or bound the share by `max_overhead=0.02`.",
         _costs,
     ),
 )
