@@ -1,7 +1,7 @@
 """Runs the scripts of examples/reproduce and keeps of each the verdicts and the figures.
 
     python docs/refresh_results.py esser2023_fig1 tian2020_losses …   # those
-    python docs/refresh_results.py                                    # all that docs/results holds: half an hour
+    python docs/refresh_results.py                                    # all that docs/results holds: over an hour
     python docs/refresh_results.py teng2022_pretext quick=True        # with arguments of the script's `main`
 
 The pages about the papers show what lies in docs/results and nothing else.

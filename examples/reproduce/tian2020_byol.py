@@ -4,7 +4,7 @@
 
 Trains BYOL with and without BatchNorm in projector and predictor, with and without a moving average (EMA) as target,
 without the predictor and without the stop-gradient, and shows probe accuracy, effective rank and covariance operators
-before and after. scikit-learn's digits by default: a few minutes on two cores; --mnist takes MNIST.
+before and after. scikit-learn's digits by default, three minutes of one core; --mnist takes MNIST.
 """
 
 # %%
