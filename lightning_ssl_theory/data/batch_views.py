@@ -12,10 +12,15 @@ from lightning_ssl_theory.checks import (
     check_dtype,
     check_finite,
     check_instance,
+    check_integer,
     check_shape,
 )
 from lightning_ssl_theory.data.counted_draws import counted_uniforms
-from lightning_ssl_theory.data.view_arguments import check_normalisation, check_view_strengths
+from lightning_ssl_theory.data.view_arguments import (
+    check_crop_scale,
+    check_normalisation,
+    check_view_strengths,
+)
 
 _TRIES = 10
 _RATIO = math.log(4 / 3)
@@ -32,6 +37,8 @@ def random_views(
     color: float = 0.5,
     gray: float = 0.2,
     blur: float = 0.5,
+    scale: tuple[float, float] | None = None,
+    size: int | None = None,
     generator: torch.Generator | None = None,
     seeds: Tensor | None = None,
 ) -> Tensor:
@@ -49,12 +56,14 @@ def random_views(
         color: In [0, 2.5].
         gray: In [0, 1].
         blur: In [0, 1].
+        scale: Smallest and largest share of the area that a crop keeps, in (0, 1], in place of `crop`.
+        size: Height and width R of the views; S by default.
         generator: On the CPU; torch's global one by default.
         seeds: (N,) int64, in place of a generator: the view of an image is then a function of the image and its
             seed, whatever else is in the batch.
 
     Returns:
-        (N, C, S, S) float32, on the device of the images. O(N C S^2) time: some 0.2 ms for an image of CIFAR's size
+        (N, C, R, R) float32, on the device of the images. O(N C S^2) time: some 0.2 ms for an image of CIFAR's size
         on a CPU.
 
     Raises:
@@ -68,22 +77,25 @@ def random_views(
     """
     _check(images, mean, std)
     check_view_strengths(crop=crop, flip=flip, color=color, gray=gray, blur=blur)
+    check_crop_scale(scale, or_none=True)
+    check_integer(size, "size", at_most=2**20, or_none=True)
     draw = _Draws(len(images), images.device, generator, seeds)
     views = images.float().clone() if images.is_floating_point() else images.float() / 255
     has_color = len(mean) > 1
-    if crop or flip:
-        views = _cropped(views, draw, crop, flip)
+    size = size or images.shape[-1]
+    if crop or flip or scale or size != images.shape[-1]:
+        views = _cropped(views, draw, scale or (1 - crop, 1.0), flip, size)
     if color:
         views = _jittered(views, draw, color, has_color=has_color)
     if gray and has_color:
         views = torch.where(draw.coins(gray), _luma(views), views)
-    if blur and images.shape[-1] > 1:
+    if blur and size > 1:
         chosen, deviations = draw.coins(blur).flatten(), draw.uniform(0.1, 2.0)
         views[chosen] = _blurred(views[chosen], deviations[chosen])
-    shift, scale = (
+    shift, unit = (
         torch.tensor(list(values), device=views.device).reshape(-1, 1, 1) for values in (mean, std)
     )
-    return (views - shift) / scale
+    return (views - shift) / unit
 
 
 class _Draws:
@@ -115,9 +127,11 @@ class _Draws:
         return self.rows(1).reshape(-1, 1, 1, 1) < probability
 
 
-def _cropped(images: Tensor, draw: _Draws, crop: float, flip: float) -> Tensor:
-    size = images.shape[-1]
-    top, left, height, width = _boxes(size, draw, crop)
+def _cropped(images: Tensor, draw: _Draws, scale: tuple[float, float], flip: float, size: int) -> Tensor:
+    top, left, height, width = _boxes(images.shape[-1], draw, scale)
+    if size != images.shape[-1]:
+        views = _resampled(_resampled(images, top, height, size).mT, left, width, size).mT
+        return torch.where(draw.coins(flip), views.flip(3), views).contiguous()
     places = (torch.arange(size, device=images.device) + 0.5) / size  # of the view's pixels, in the box
     columns = torch.where(draw.coins(flip).reshape(-1, 1), places.flip(0), places)
     grid = torch.stack(
@@ -130,12 +144,13 @@ def _cropped(images: Tensor, draw: _Draws, crop: float, flip: float) -> Tensor:
     return grid_sample(images, 2 * grid / size - 1, mode="bilinear", align_corners=False)
 
 
-def _boxes(size: int, draw: _Draws, crop: float) -> tuple[Tensor, ...]:
+def _boxes(size: int, draw: _Draws, scale: tuple[float, float]) -> tuple[Tensor, ...]:
     # the first of ten boxes that fits, or the whole image; (N, 1) each
-    area = (1 - crop + crop * draw.rows(_TRIES)) * size**2
+    least, most = scale
+    area = (least + (most - least) * draw.rows(_TRIES)) * size**2
     ratio = (_RATIO * (2 * draw.rows(_TRIES) - 1)).exp()
     widths, heights = ((area * ratio).sqrt().round(), (area / ratio).sqrt().round())
-    fits = (widths > 0) & (widths <= size) & (heights > 0) & (heights <= size) & (crop > 0)
+    fits = (widths > 0) & (widths <= size) & (heights > 0) & (heights <= size) & (least < 1)
     chosen = fits.byte().argmax(1, keepdim=True)
     fits_any = fits.any(1, keepdim=True)
     whole = widths.new_tensor(size)
@@ -147,6 +162,26 @@ def _boxes(size: int, draw: _Draws, crop: float) -> tuple[Tensor, ...]:
 def _within(places: Tensor, first: Tensor, length: Tensor) -> Tensor:
     # centres of pixels outside a box do not count: its border is repeated, as where the box is cut out
     return first + (places * length).clamp(min=0.5).minimum(length - 0.5)
+
+
+def _resampled(images: Tensor, first: Tensor, length: Tensor, size: int) -> Tensor:
+    # Rows `first` to `first + length` of each image as `size` rows: means of the pixels of the box within reach,
+    # weighted by a triangle, which is as wide as a row where rows get fewer. No matrix product, whose rounding could
+    # depend on the other images of the batch.
+    stretch, count = length / size, images.shape[2]
+    centres = first + (torch.arange(size, device=images.device) + 0.5) * stretch  # (N, size)
+    reach = stretch.clamp(min=1)
+    start = (centres - reach).floor()
+    found, total = images.new_zeros(*images.shape[:2], size, images.shape[3]), torch.zeros_like(centres)
+    for tap in range(2 * math.ceil(max(count / size, 1)) + 1):
+        row = start + tap
+        weight = (1 - (row + 0.5 - centres).abs() / reach).clamp(min=0) * (
+            (row >= first) & (row < first + length)
+        )
+        index = row.clamp(0, count - 1).long()[:, None, :, None].expand_as(found)
+        found.addcmul_(weight[:, None, :, None], images.gather(2, index))
+        total += weight
+    return found / total[:, None, :, None]
 
 
 def _jittered(images: Tensor, draw: _Draws, color: float, *, has_color: bool) -> Tensor:

@@ -12,6 +12,7 @@ from lightning_ssl_theory.data.batch_views import random_views
 from lightning_ssl_theory.data.counted_draws import split_seeds
 from lightning_ssl_theory.data.epochs import EpochDataset
 from lightning_ssl_theory.data.image_sets import Strengths
+from lightning_ssl_theory.data.small_crops import SmallCrops
 
 
 class CleanImages(Dataset[tuple[Tensor, int]]):
@@ -65,19 +66,30 @@ class SeededImageDataset(EpochDataset):
 
 
 def views_of_batch(
-    batch: SeededImages, num_views: int, mean: Sequence[float], std: Sequence[float], strengths: Strengths
+    batch: SeededImages,
+    num_views: int,
+    small: SmallCrops,
+    mean: Sequence[float],
+    std: Sequence[float],
+    strengths: Strengths,
 ) -> list[Tensor]:
     """Random views of a batch's images, on the device on which they are.
 
     Args:
         batch: images with their seeds.
         num_views: A >= 1.
+        small: crops beside them.
         mean: as in `random_views`.
         std: as in `random_views`.
         strengths: of the augmentations.
 
     Returns:
-        A views (N, C, S, S), float32: row i is a function of image i, its seed and the number of the view.
+        A views (N, C, S, S), then the small crops, float32: row i is a function of image i, its seed and the number
+        of the view.
     """
-    seeds = [split_seeds(batch.seeds, view) for view in range(num_views)]
-    return [random_views(batch.images, mean, std, seeds=one, **strengths._asdict()) for one in seeds]
+    large, crop = {**strengths._asdict()}, {"scale": small.scale, "size": small.size}
+    kinds = [large] * num_views + [large | crop] * small.number
+    return [
+        random_views(batch.images, mean, std, seeds=split_seeds(batch.seeds, view), **kind)
+        for view, kind in enumerate(kinds)
+    ]

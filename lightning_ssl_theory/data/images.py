@@ -29,6 +29,7 @@ from lightning_ssl_theory.data.image_sets import (
     open_image_set,
 )
 from lightning_ssl_theory.data.multi_view import MultiViewDataset
+from lightning_ssl_theory.data.small_crops import small_crops_of
 from lightning_ssl_theory.data.strength import Strength, strength_of
 from lightning_ssl_theory.data.views import clean_image, random_view, stored_image
 
@@ -62,13 +63,17 @@ class ImageDataModule(LightningDataModule):
     1 / 255 between the steps; (3) other random draws, of the same law, with the same promise.
 
     Each strength is a number, or True for what is usual for the data set, or 0, False or None for off:
-    see :func:`random_view` for what it does.
+    see :func:`random_view` for what it does. Small crops, of a part of the image in fewer pixels, come after the
+    views, with the same strengths, and leave their draws as they are; the modules say which pairs of views they take.
 
     Args:
         dataset: one of the names above.
         data_dir: folder under which the files lie.
         batch_size: N, at most the number of training images of a process.
-        num_views: A >= 1 views of each image.
+        num_views: A >= 1 views of each image, of its full size.
+        num_small_crops: number of small crops of each image beside them, >= 0.
+        small_crop_size: their height and width in pixels, below `image_size`; None is 3/7 of it, 96 for 224.
+        small_crop_scale: smallest and largest share of the image's area that a small crop keeps, in (0, 1].
         crop: share of the area that a crop may lose, in [0, 1). Usual: 0.8; MNIST and Fashion-MNIST 0.6.
         flip: probability in [0, 1]. Usual: 0.5; MNIST and SVHN 0.
         color: in [0, 2.5]. Usual: 0.5.
@@ -97,6 +102,9 @@ class ImageDataModule(LightningDataModule):
         batch_size: int = 256,
         *,
         num_views: int = 2,
+        num_small_crops: int = 0,
+        small_crop_size: int | None = None,
+        small_crop_scale: tuple[float, float] = (0.05, 0.14),
         crop: Strength = True,
         flip: Strength = True,
         color: Strength = True,
@@ -142,6 +150,7 @@ class ImageDataModule(LightningDataModule):
         )
         size = image_size or self._facts.size
         self.image_shape = (len(self._facts.mean), size, size)
+        self._small = small_crops_of(num_small_crops, small_crop_size, small_crop_scale, image_size=size)
         self._parts: dict[Part, Dataset[Any]] = {}
 
     @property
@@ -172,8 +181,8 @@ class ImageDataModule(LightningDataModule):
         """Views of the training images.
 
         Returns:
-            Loader of batches [views, labels]: A tensors (N, C, H, W), and (N,); with `augment_on_device` of
-            `SeededImages`.
+            Loader of batches [views, labels]: A tensors (N, C, H, W) and one for each small crop, and (N,); with
+            `augment_on_device` of `SeededImages`.
 
         Raises:
             InputError: the batch size exceeds the number of training images of a process.
@@ -185,7 +194,10 @@ class ImageDataModule(LightningDataModule):
         if self._on_device:
             views = SeededImageDataset(images, stored_image(self.image_shape[1]), seed=self._seed)
         else:
-            views = MultiViewDataset(images, self._random(), num_views=self._num_views, seed=self._seed)
+            small = [self._random(self._small.size, self._small.scale)] * self._small.number
+            views = MultiViewDataset(
+                images, self._random(), num_views=self._num_views, seed=self._seed, others=small
+            )
         return training_loader(views, self._batch_size, seed=self._seed, num_workers=self._num_workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -227,10 +239,9 @@ class ImageDataModule(LightningDataModule):
         )
         return self._mixed_loader(views)
 
-    def _random(self) -> v2.Transform:
-        return random_view(
-            self.image_shape[1], self._facts.mean, self._facts.std, **self._strengths._asdict()
-        )
+    def _random(self, size: int | None = None, scale: tuple[float, float] | None = None) -> v2.Transform:
+        facts, strengths = self._facts, self._strengths._asdict()
+        return random_view(size or self.image_shape[1], facts.mean, facts.std, scale=scale, **strengths)
 
     def _clean(self) -> v2.Transform:
         return clean_image(self.image_shape[1], self._facts.mean, self._facts.std)
@@ -249,7 +260,9 @@ class ImageDataModule(LightningDataModule):
     def _with_views(self, batch: Any, dataloader_idx: int) -> Any:
         if isinstance(batch, SeededImages):
             facts = self._facts
-            views = views_of_batch(batch, self._num_views, facts.mean, facts.std, self._strengths)
+            views = views_of_batch(
+                batch, self._num_views, self._small, facts.mean, facts.std, self._strengths
+            )
             if self.trainer is not None:  # the dtype of the network's inputs, which the images had none of
                 views = self.trainer.precision_plugin.convert_input(views)
             batch = [views, batch.labels]

@@ -1,13 +1,13 @@
 """Several random views of each sample of any labelled dataset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_ssl_theory.checks import InputError, check_callable, check_integer, described
+from lightning_ssl_theory.checks import InputError, check_callable, check_integer, check_sequence, described
 from lightning_ssl_theory.data.epochs import EpochDataset, check_seed
 
 
@@ -23,6 +23,7 @@ class MultiViewDataset(EpochDataset):
         num_views: A >= 1.
         seed: any non-negative integer.
         clean: map of x to a tensor that stands first, in place of a random view; None for random views only.
+        others: further random maps, a view each after the A, whose draws they leave as they are.
 
     Raises:
         InputError: `num_views` < 1.
@@ -42,6 +43,7 @@ class MultiViewDataset(EpochDataset):
         num_views: int = 2,
         seed: int = 0,
         clean: Callable[[Any], Tensor] | None = None,
+        others: Sequence[Callable[[Any], Tensor]] = (),
     ) -> None:
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise InputError(
@@ -50,11 +52,14 @@ class MultiViewDataset(EpochDataset):
         check_callable(transform, "transform")
         check_callable(clean, "clean", or_none=True)
         check_integer(num_views, "num_views")
+        check_sequence(others, "others", at_least=0)
+        for other in others:
+            check_callable(other, "others")
         check_seed(seed)
         super().__init__(seed=seed)
         self._dataset = dataset
         first = transform if clean is None else clean
-        self._transforms = [first, *[transform] * (num_views - 1)]
+        self._transforms = [first, *[transform] * (num_views - 1), *others]
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -1,8 +1,9 @@
 """What random views of photographs may be asked for, one at a time or a batch at once."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from lightning_ssl_theory.checks import check_number, check_sequence
+from lightning_ssl_theory.checks import InputError, check_number, check_sequence
 
 
 def check_view_strengths(*, crop: float, flip: float, color: float, gray: float, blur: float) -> None:
@@ -20,6 +21,29 @@ def check_view_strengths(*, crop: float, flip: float, color: float, gray: float,
     check_number(color, "color", "[0, 2.5]")
     check_number(gray, "gray", "[0, 1]")
     check_number(blur, "blur", "[0, 1]")
+
+
+def check_crop_scale(scale: Any, name: str = "scale", *, or_none: bool = False) -> None:
+    """Raise InputError unless two numbers are the smallest and the largest share of the area that a crop keeps.
+
+    Args:
+        scale: two numbers, 0 < smallest <= largest <= 1.
+        name: what the caller calls it.
+        or_none: whether None will do, too.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if scale is None and or_none:
+        return
+    check_sequence(scale, name, at_least=2)
+    for share in scale:
+        check_number(share, name, "(0, 1]", advice="it is a share of the area")
+    if len(scale) > 2 or scale[0] > scale[1]:
+        raise InputError(
+            f"Expected `{name}` to be the smallest and the largest share of the area, got {list(scale)}; "
+            "pass two numbers in this order."
+        )
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:

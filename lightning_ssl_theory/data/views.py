@@ -6,7 +6,11 @@ import torch
 from torchvision.transforms import v2
 
 from lightning_ssl_theory.checks import check_integer
-from lightning_ssl_theory.data.view_arguments import check_normalisation, check_view_strengths
+from lightning_ssl_theory.data.view_arguments import (
+    check_crop_scale,
+    check_normalisation,
+    check_view_strengths,
+)
 
 
 def random_view(
@@ -19,6 +23,7 @@ def random_view(
     color: float = 0.5,
     gray: float = 0.2,
     blur: float = 0.5,
+    scale: tuple[float, float] | None = None,
 ) -> v2.Transform:
     r"""Random crop, flip, colour, grey and blur of one image: a new draw from torch's generator in each call.
 
@@ -40,6 +45,7 @@ def random_view(
         color: in [0, 2.5].
         gray: in [0, 1].
         blur: in [0, 1].
+        scale: smallest and largest share of the area that a crop keeps, in (0, 1], in place of `crop`.
 
     Returns:
         Transform of a PIL image or an image tensor (C, H, W) to a float32 tensor (C, size, size).
@@ -57,10 +63,11 @@ def random_view(
     check_integer(size, "size", at_most=2**20)
     check_normalisation(mean, std)
     check_view_strengths(crop=crop, flip=flip, color=color, gray=gray, blur=blur)
+    check_crop_scale(scale, or_none=True)
     has_color = len(mean) > 1
     steps: list[v2.Transform] = [v2.ToImage()]
-    if crop:
-        steps.append(v2.RandomResizedCrop(size, scale=(1 - crop, 1.0), antialias=True))
+    if crop or scale:
+        steps.append(v2.RandomResizedCrop(size, scale=scale or (1 - crop, 1.0), antialias=True))
     else:
         steps += _clean_crop(size)
     if flip:

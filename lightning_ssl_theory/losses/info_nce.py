@@ -110,7 +110,8 @@ class InfoNCELoss(PairwiseLoss):
 
     def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
         if self.num_negatives == 1:
-            return self._scale * self._one_negative(views[0], views[1], places)
+            z1, z2 = self._points(views)
+            return self._scale * self._one_negative(z1, z2, places)
         sums = contrast_with_all(
             views, places, temperature=self.temperature, distance=self.distance, symmetric=self.symmetric
         )

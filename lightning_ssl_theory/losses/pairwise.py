@@ -110,7 +110,7 @@ class PairwiseLoss(nn.Module, ABC):
         """Loss without its beta term, summed over the samples of this rank.
 
         Args:
-            views: First and second views, normalised for the cosine, (2, n_r, D).
+            views: First and second views as they are, (2, n_r, D).
             places: Where this rank's samples lie among the N of all ranks.
 
         Returns:
@@ -120,16 +120,21 @@ class PairwiseLoss(nn.Module, ABC):
     def _alignment_and_loss(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
         views, places = self._views(z1, z2)
         with torch.autocast(z1.device.type, enabled=False):
-            sums = torch.stack([half_squares(views[0] - views[1]).sum(), self._anchor_sum(views, places)])
+            z1, z2 = self._points(views)
+            sums = torch.stack([half_squares(z1 - z2).sum(), self._anchor_sum(views, places)])
             r_positive, loss = (all_sum_with_grad(sums) / places.total).unbind()
             return (self._alignment_weight + self.beta) * r_positive, loss + self.beta * r_positive
 
     def _views(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, RowPlaces]:
-        # in one precision, normalised for the cosine, (2, n_r, D)
+        # in one precision, (2, n_r, D)
         views = torch.stack(two_views(z1, z2))
         places = row_places(views[0])
         check_contrast(places.total, "samples over all ranks")
-        return unit_rows(views) if self.distance == "cosine" else views, places
+        return views, places
+
+    def _points(self, views: Tensor) -> Tensor:
+        # whose halved squared distances are r
+        return unit_rows(views) if self.distance == "cosine" else views
 
 
 def gather_views(z1: Tensor, z2: Tensor, places: RowPlaces) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,20 @@ def unit_rows(rows: Tensor) -> Tensor:
         >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.float64)).tolist()
         [[0.6, 0.8], [0.0, 0.0]]
     """
+    return rows / row_lengths(rows)
+
+
+def row_lengths(rows: Tensor) -> Tensor:
+    r"""Length of every row, one in place of zero.
+
+    Args:
+        rows: Shape (\*, D).
+
+    Returns:
+        Shape (\*, 1).
+    """
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / length.masked_fill(length == 0, 1.0)
+    return length.masked_fill(length == 0, 1.0)
 
 
 def mean_over_samples(total: Tensor, num_rows: int, name: str) -> Tensor:

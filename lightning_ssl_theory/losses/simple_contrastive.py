@@ -51,7 +51,7 @@ class SimpleContrastiveLoss(PairwiseLoss):
         return torch.full_like(r, len(r) / (len(r) - 1)).fill_diagonal_(0.0)
 
     def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
-        z1, z2 = views
+        z1, z2 = self._points(views)
         mean = all_sum_with_grad(z1.sum(0) + z2.sum(0)) / (2 * places.total)
         # All ordered pairs of the 2N views have half squared distances of 2N sum ||z - mean||^2 together;
         # those within the samples are 2 sum r_+.

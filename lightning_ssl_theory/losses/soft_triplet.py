@@ -78,7 +78,7 @@ class SoftTripletLoss(PairwiseLoss):
         return (weights * (len(r) / (len(r) - 1))).fill_diagonal_(0.0)
 
     def _anchor_sum(self, views: Tensor, places: RowPlaces) -> Tensor:
-        z1, z2 = views
+        z1, z2 = views = self._points(views)
         keys = torch.cat(gather_views(z1, z2, places))
         centre = keys.detach().mean(0)  # distances do not depend on it, their rounding does
         keys, anchors = keys - centre, views.flatten(0, 1) - centre

@@ -11,16 +11,23 @@ from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
-from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, of_every_view, unordered_pairs
+from lightning_ssl_theory.modules.view_pairs import (
+    full_size_views,
+    labels_along,
+    mean_parts,
+    of_every_view,
+    unordered_pairs,
+)
 
 
 class ContrastiveSSL(LightningModule):
     r"""Backbone h = b(x) and projection z = p(h), trained by a loss on pairs of views.
 
-    .. math:: \mathcal{L} = \binom{A}{2}^{-1} \sum_{a < b} \ell(z_a, z_b)
+    .. math:: \mathcal{L} = \mathrm{mean}_{a < b}\, \ell(z_a, z_b)
 
-    over the A >= 2 views of a training batch, which may be in any format of
-    :mod:`lightning_ssl_theory.data.batch`. Every view is a forward pass of its own, so that BatchNorm sees
+    over the pairs of the A >= 2 views of a training batch, which may be in any format of
+    :mod:`lightning_ssl_theory.data.batch`; where views differ in size, as with multi-crop, over the pairs in which one
+    view at least has the most pixels. Every view is a forward pass of its own, so that BatchNorm sees
     one view at a time and views may differ in size. Logs `train/loss`, and `train/alignment` and
     `train/regularization` where the loss has `parts`. Validation only sends the images through the network,
     for the callbacks that look at its layers.
@@ -87,12 +94,12 @@ class ContrastiveSSL(LightningModule):
             batch_idx: not used.
 
         Returns:
-            Scalar, the mean of the loss over all pairs of views.
+            Scalar, the mean of the loss over the pairs of views.
         """
-        embeddings = list(of_every_view(self.embed, read_views(batch)).values())
-        return logged_loss(
-            self, mean_parts(self.loss, unordered_pairs(embeddings), *labels_along(self.loss, batch))
-        )
+        views = read_views(batch)
+        embeddings = list(of_every_view(self.embed, views).values())
+        pairs = unordered_pairs(embeddings, full_size_views(views))
+        return logged_loss(self, mean_parts(self.loss, pairs, *labels_along(self.loss, batch)))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""

@@ -111,7 +111,7 @@ class MomentumContrastSSL(LightningModule):
         self._follow()
         views, is_symmetric = read_views(batch), self.hparams["symmetric"]
         chosen = full_size_views(views)
-        keys = {index: self.target(views[index]) for index in (chosen if is_symmetric else chosen[-1:])}
+        keys = of_every_view(self.target, views, chosen if is_symmetric else chosen[-1:])
         asking = [index for index in range(len(views)) if is_symmetric or index not in keys]
         queries = of_every_view(self.embed, views, asking)
         queue = self.queue.rows(next(iter(keys.values())))

@@ -20,7 +20,7 @@ from lightning_ssl_theory.modules.orthogonal_constraint import (
     spectral_scale,
 )
 from lightning_ssl_theory.modules.training_loss import logged_loss
-from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, unordered_pairs
+from lightning_ssl_theory.modules.view_pairs import labels_along, mean_parts, of_every_view, unordered_pairs
 from lightning_ssl_theory.networks.activations import ActivationName
 from lightning_ssl_theory.networks.two_layer import TwoLayerNetwork
 
@@ -29,9 +29,9 @@ class OrthogonalSSL(LightningModule):
     r"""Two layers f(x) = W_2^T phi(W_1 x), trained by gradient descent under a constraint on its weights.
 
     The loss is the mean over all pairs of views of a batch in any format of
-    :mod:`lightning_ssl_theory.data.batch`; images are flattened. A flow's time is the sum of the learning
-    rates. The layers are `network.hidden` and `network.output`. Logs `train/loss`, `train/alignment` and
-    `train/regularization`.
+    :mod:`lightning_ssl_theory.data.batch`; images are flattened, so that views must have one size. A flow's time is
+    the sum of the learning rates. The layers are `network.hidden` and `network.output`. Logs `train/loss`,
+    `train/alignment` and `train/regularization`.
 
     With `constraint="none"` the trace loss has no lower bound: the outputs turn to one direction and grow.
     Training then stops at the step at which the norm of all weights together reaches `max_norm`, and they are
@@ -83,7 +83,7 @@ class OrthogonalSSL(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all pairs of views."""
         with parametrize.cached():  # the weights are computed once for all views
-            views = [self(view) for view in read_views(batch)]
+            views = list(of_every_view(self, read_views(batch)).values())
             parts = mean_parts(self.loss, unordered_pairs(views), *labels_along(self.loss, batch))
             if self.hparams["constraint"] == "scaled_loss":
                 scale = spectral_scale(self.network.product())

@@ -1,7 +1,7 @@
 """A loss on two views, averaged over the pairs that a method takes of A views."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,16 +12,28 @@ from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.data.batch import read_known_labels
 
 
-def unordered_pairs(embeddings: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def unordered_pairs(
+    embeddings: Sequence[Tensor], full_size: Container[int] | None = None
+) -> list[tuple[Tensor, Tensor]]:
     """The pairs (z_a, z_b), a < b, of a loss that treats both views alike.
 
     Args:
         embeddings: A >= 2 views, (N, E) each.
+        full_size: Indices of the views of which each pair has one at least; all by default.
 
     Returns:
-        A (A - 1) / 2 pairs.
+        A (A - 1) / 2 pairs, or L (L - 1) / 2 + L (A - L) with L views of full size.
+
+    Example:
+        >>> unordered_pairs(["large", "small", "smaller"], [0])
+        [('large', 'small'), ('large', 'smaller')]
     """
-    return list(combinations(embeddings, 2))
+    pairs = combinations(range(len(embeddings)), 2)
+    return [
+        (embeddings[a], embeddings[b])
+        for a, b in pairs
+        if full_size is None or a in full_size or b in full_size
+    ]
 
 
 def pairs_with_targets(
@@ -40,7 +52,7 @@ def pairs_with_targets(
 
 
 def full_size_views(views: Sequence[Any]) -> list[int]:
-    r"""Which views targets are made of: with multi-crop the large ones, of which the small ones are parts.
+    r"""The views that others are compared with: with multi-crop the large ones, of which the small ones are parts.
 
     Args:
         views: A views, tensors (N, \*input), or dictionaries of tensors.

@@ -17,7 +17,7 @@ HUGE = 10**30
 MAY_BE_ZERO = ["index", "seed"]
 MAY_BE_NEGATIVE = ["beta", "margin", "dropout_seed", "index"]
 MAY_BE_INFINITE = ["max_norm"]
-MAY_BE_EMPTY = {"names", "spectra_layers", "exact_growth", "top_k", "few_labels"}
+MAY_BE_EMPTY = {"names", "spectra_layers", "exact_growth", "top_k", "few_labels", "others"}
 
 Wrong = tuple[str, Any]
 

@@ -45,16 +45,18 @@ def test_colour_of_single_images(step) -> None:
         assert_close(expected, function(image, factor), rtol=0, atol=2e-4)
 
 
-def test_boxes_of_single_images(monkeypatch) -> None:
+@pytest.mark.parametrize("size", [12, 5, 3, 1, 20])
+def test_boxes_of_single_images(monkeypatch, size) -> None:
     images = photographs()
     boxes = [torch.tensor(values)[:, None] for values in ([0, 3, 5, 0, 11, 2], [0, 1, 4, 6, 11, 0])]
     boxes += [torch.tensor(values)[:, None] for values in ([12, 5, 7, 9, 1, 8], [12, 9, 6, 6, 1, 12])]
     monkeypatch.setattr(batch_views, "_boxes", lambda *_: tuple(one.float() for one in boxes))
     is_flipped = torch.tensor([False, True, False, True, False, True])
-    found = batch_views._cropped(images, Fixed(coins=is_flipped), 0.5, 0.5)
+    found = batch_views._cropped(images, Fixed(coins=is_flipped), (0.5, 1.0), 0.5, size)
+    assert found.is_contiguous()
     for i, image in enumerate(images):
         box = [int(one[i]) for one in boxes]
-        expected = F.resized_crop(image, *box, [12, 12], antialias=True)
+        expected = F.resized_crop(image, *box, [size, size], antialias=True)
         assert_close(found[i], F.horizontal_flip(expected) if is_flipped[i] else expected, rtol=0, atol=1e-5)
 
 
@@ -74,11 +76,14 @@ SETTINGS = {
     "strong-color": {"color": 1.5},
     "gray": {"gray": 0.3},
     "blur": {"blur": 0.5},
+    "small": {"scale": (0.1, 0.4), "size": 5, "flip": 0.3},
+    "small-all": {"scale": (0.05, 0.14), "size": 4, "flip": 0.5, "color": 0.4, "gray": 0.2, "blur": 0.5},
+    "shrunk": {"size": 3, "flip": 0.3},
     "all": {"crop": 0.9, "flip": 0.5, "color": 0.4, "gray": 0.2, "blur": 0.5},
 }
 
 
-LAWS = [(name, False) for name in SETTINGS] + [("all", True), ("gray", True)]
+LAWS = [(name, False) for name in SETTINGS] + [("all", True), ("gray", True), ("small", True)]
 LAWS += [pytest.param(name, True, marks=pytest.mark.all_cases) for name in ("crop", "color", "blur")]
 
 
@@ -87,7 +92,7 @@ def test_the_law_is_that_of_single_views(name, is_seeded) -> None:
     # means of pixels and of products of two pixels over many views, compared in their standard errors
     strengths, count, size = OFF | SETTINGS[name], 600, 8
     image = photographs(1, size=size)[0]
-    single = random_view(size, MEAN, STD, **strengths)
+    single = random_view(**{"size": size} | strengths, mean=MEAN, std=STD)
     views = torch.stack([single(image) for _ in range(count)])
     seeds = torch.arange(4 * count) if is_seeded else None
     many = random_views(image.expand(4 * count, -1, -1, -1), MEAN, STD, seeds=seeds, **strengths)
@@ -122,17 +127,18 @@ def test_draws_are_each_images_own_and_the_generators() -> None:
     assert len({view.sum().item() for view in found}) == 8
 
 
+@pytest.mark.parametrize("kind", [{}, {"scale": (0.1, 0.4), "size": 5}], ids=["large", "small"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_seeded_view_is_a_function_of_its_image_and_seed(channels) -> None:
-    images, mean, std = (photographs(9, channels) * 255).to(torch.uint8), MEAN[:channels], STD[:channels]
+def test_a_seeded_view_is_a_function_of_its_image_and_seed(channels, kind) -> None:
+    images, moments = (photographs(9, channels) * 255).to(torch.uint8), (MEAN[:channels], STD[:channels])
     seeds = torch.arange(9) - 4
-    whole = random_views(images, mean, std, seeds=seeds)
+    whole = random_views(images, *moments, **kind, seeds=seeds)
     order = torch.tensor([5, 2, 8])
-    assert torch.equal(random_views(images[order], mean, std, seeds=seeds[order]), whole[order])
-    assert torch.equal(random_views(images[3:4], mean, std, seeds=seeds[3:4]), whole[3:4])
-    assert not torch.equal(random_views(images, mean, std, seeds=seeds + 1), whole)
+    assert torch.equal(random_views(images[order], *moments, **kind, seeds=seeds[order]), whole[order])
+    assert torch.equal(random_views(images[3:4], *moments, **kind, seeds=seeds[3:4]), whole[3:4])
+    assert not torch.equal(random_views(images, *moments, **kind, seeds=seeds + 1), whole)
     state = torch.get_rng_state()
-    random_views(images, mean, std, seeds=seeds)
+    random_views(images, *moments, **kind, seeds=seeds)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -142,6 +148,17 @@ def test_a_seeded_view_is_a_function_of_its_image_and_seed(channels) -> None:
         ({"images": torch.rand(2, 3, 8, 6)}, "Expected `images` of shape"),
         ({"mean": [0.5]}, "Expected `images` of 1 or 3 channels, as many as `mean` has, got 3 and 1"),
         ({"crop": 1.0}, r"Expected `crop` in \[0, 1\), got 1.0"),
+        (
+            {"scale": (0.5, 0.2)},
+            r"Expected `scale` to be the smallest and the largest share .*, got \[0.5, 0.2\]",
+        ),
+        (
+            {"scale": (0.1, 0.2, 0.3)},
+            r"the smallest and the largest share .*, got \[0.1, 0.2, 0.3\]; pass two",
+        ),
+        ({"scale": (0.0, 0.2)}, r"Expected `scale` in \(0, 1\], got 0.0; it is a share of the area"),
+        ({"scale": [0.2]}, "Expected `scale` of at least 2 elements, got 1"),
+        ({"size": 0}, "Expected `size` of at least 1, got 0"),
         ({"color": 3.0}, r"Expected `color` in \[0, 2.5\], got 3.0"),
         ({"std": [0.0, 1.0, 1.0]}, "Expected `std` > 0, got 0.0"),
         ({"gray": math.nan}, r"Expected `gray` in \[0, 1\], got nan"),

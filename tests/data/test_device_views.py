@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.ddp import run_ranks
+from helpers.image_folders import write_images
 from helpers.toy_ssl import QUIET
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from PIL import Image
 from torch import nn
 
 from lightning_ssl_theory import ContrastiveSSL, PretextSSL
@@ -31,14 +30,7 @@ OFF = {"crop": 0, "flip": 0, "color": 0, "gray": 0, "blur": 0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for part in ("train", "test"):
-        for name in ("ant", "bee"):
-            (root / part / name).mkdir(parents=True)
-            for number in range(8):
-                pixels = random.integers(0, 256, (9 + number % 3, 12, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / part / name / f"{number}.png")
-    return root
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 def images(root, **arguments) -> ImageDataModule:

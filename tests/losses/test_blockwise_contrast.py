@@ -32,7 +32,7 @@ every_form = pytest.mark.parametrize("options", FORMS)
 def blocks_of_four(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Several blocks, the last ones smaller, in batches of a few rows."""
     monkeypatch.setattr(blocks, "_KEPT", request.param)
-    monkeypatch.setattr(blocks, "_tile_size", lambda anchors, keys: 4)
+    monkeypatch.setattr(blocks, "_TILE", (4, 6))
 
 
 def views(num_samples: int = 7, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
