@@ -1,0 +1,31 @@
+"""The guide to the command line, run line by line."""
+
+import re
+import shlex
+from pathlib import Path
+
+import torch
+
+from cli.command_line import WITHOUT_ADVICE
+from lightning_ssl_theory.cli import main
+
+GUIDE = (Path(__file__).parents[2] / "docs/guides/command_line.md").read_text()
+pytestmark = WITHOUT_ADVICE
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_every_command_of_the_guide_runs(capsys):
+    (configuration,) = blocks("yaml")
+    Path("first.yaml").write_text(configuration)
+    for line in "".join(blocks("bash")).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "lightning-ssl-theory"
+        main(arguments)
+    assert {path.name for path in Path("runs").iterdir() if path.is_dir()} == {"first", "cold", "look"}
+    assert all(Path(page).exists() for page in ("runs/first/report.html", "comparison.html"))
+    assert "temperature: 0.1" in Path("runs/cold/config.yaml").read_text()
+    assert torch.load("runs/cold/checkpoints/last.ckpt", weights_only=False)["epoch"] == 5
+    assert "probe/backbone/logistic_top1" in capsys.readouterr().out.split("Report:")[-1]
