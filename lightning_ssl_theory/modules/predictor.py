@@ -113,11 +113,14 @@ class PredictorSSL(LightningModule):
         """Returns what the target network makes of images, without a gradient: (N, *) to (N, E)."""
         if self.hparams["ema"] is None:
             return self.projector(self.backbone(images))
+        if self._trainer is not None and self._trainer.training:
+            self._follow()  # whatever of the step and the hooks a subclass overrides
         return self.target_projector(self.target_backbone(images))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all ordered pairs of views."""
-        self._follow()
+        if torch.is_grad_enabled():  # a subclass may take this step in validation, too
+            self._follow()
         views = read_views(batch)
         projections = of_every_view(lambda view: self.projector(self.backbone(view)), views)
         predictions = {index: self.predictor(projection) for index, projection in projections.items()}
