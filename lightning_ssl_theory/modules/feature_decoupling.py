@@ -80,6 +80,10 @@ class FeatureDecouplingSSL(LightningModule):
         """The same as in validation."""
         self(read_images(batch))
 
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns the optimiser of all parameters that are not frozen."""
         return self._optimization.configured(self)

@@ -13,6 +13,7 @@ from lightning_ssl_theory.checks import check_flag, check_instance, check_number
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.distributed import all_gather_rows
 from lightning_ssl_theory.losses.queued_info_nce import QueuedInfoNCELoss
+from lightning_ssl_theory.modules.in_turn import in_turn
 from lightning_ssl_theory.modules.key_queue import KeyQueue
 from lightning_ssl_theory.modules.momentum_target import AfterEveryStep, frozen_copies, move_target_
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
@@ -99,14 +100,14 @@ class MomentumContrastSSL(LightningModule):
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns what enters the loss, the queries: (N, *) to (N, E)."""
-        return self.projector(self.backbone(images))
+        return in_turn(images, backbone=self.backbone, projector=self.projector)
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
         """Returns the keys, without a gradient: (N, *) to (N, E)."""
         if self._trainer is not None and self._trainer.training:
             self._follow()  # whatever of the step and the hooks a subclass overrides
-        return self.target_projector(self.target_backbone(images))
+        return in_turn(images, target_backbone=self.target_backbone, target_projector=self.target_projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over the pairs of a query and a key; then the keys enter the queue."""
@@ -134,6 +135,10 @@ class MomentumContrastSSL(LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """The same as in validation."""
         self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one."""

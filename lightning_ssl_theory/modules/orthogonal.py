@@ -98,6 +98,10 @@ class OrthogonalSSL(LightningModule):
         """The same as in validation."""
         self(read_images(batch))
 
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
+
     def configure_optimizers(self) -> ConstrainedSGD:
         """Returns gradient descent under the constraint."""
         constraint = optimizer_constraint(self.hparams["constraint"])
