@@ -68,7 +68,7 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
     if isinstance(batch, SeededImages):
         raise InputError(
             "Expected views in the batch, got the stored images of ImageDataModule(augment_on_device=True); give a "
-            "Trainer `datamodule=` and not its loaders, or call its `on_after_batch_transfer(batch, 0)` in your own loop."
+            "Trainer `datamodule=` and not its loaders, or call its `on_after_batch_transfer(batch, 0)` yourself."
         )
     views, _ = split(batch)
     if len(views) < min_views:

@@ -102,15 +102,15 @@ class ContrastiveSSL(LightningModule):
         pairs = unordered_pairs(embeddings, full_size_views(views))
         return logged_loss(self, mean_parts(self.loss, pairs, *labels_along(self.loss, batch)))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self.embed(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.embed(read_images(batch))
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Returns the features of the clean images of a batch, as `forward` does."""
         return self(read_images(batch))
 

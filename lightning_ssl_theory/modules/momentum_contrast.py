@@ -127,16 +127,16 @@ class MomentumContrastSSL(LightningModule):
             self.queue.push(keys_of_all_ranks(list(keys.values())))
         return logged_loss(self, parts)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through both networks, so that hooks on their layers fire."""
         self.embed(read_images(batch))
         self.target(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.validation_step(batch, batch_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Returns the features of the clean images of a batch, as `forward` does."""
         return self(read_images(batch))
 

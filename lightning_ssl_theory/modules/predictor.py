@@ -135,17 +135,17 @@ class PredictorSSL(LightningModule):
             }
         return logged_loss(self, mean_parts(self.loss, pairs_with_targets(predictions, targets)))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through both networks, so that hooks on their layers fire."""
         self.embed(read_images(batch))
         if self.hparams["ema"] is not None:
             self.target(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.validation_step(batch, batch_idx)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Returns the features of the clean images of a batch, as `forward` does."""
         return self(read_images(batch))
 

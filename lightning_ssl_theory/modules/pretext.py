@@ -118,15 +118,15 @@ class PretextSSL(LightningModule):
             return logged_loss(self, self.loss.parts(outputs, codes, *known))
         return logged_loss(self, {"loss": self.loss(outputs, targets)})
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self.embed(read_images(self._usual(batch)))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.embed(read_images(self._usual(batch)))
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Returns the features of the clean images of a batch, as `forward` does."""
         return self(read_images(self._usual(batch)))
 

@@ -1,4 +1,4 @@
-"""`trainer.predict` gives the features of a loader's images, whatever the format of its batches."""
+"""Prediction gives the features of images, whatever the format of batches; every loop takes several loaders."""
 
 import pytest
 import torch
@@ -41,6 +41,17 @@ def test_features_of_the_images(build):
     assert len(found) == len(BATCHES)
     for features in found:
         torch.testing.assert_close(features, module(IMAGES).detach())
+
+
+@pytest.mark.parametrize("build", MODULES)
+def test_every_loop_takes_several_loaders(build):
+    module = build()
+    loaders = [DataLoader(BATCHES, batch_size=None), DataLoader([IMAGES[:3]], batch_size=None)]
+    trainer = Trainer(**QUIET)
+    trainer.validate(module, loaders, verbose=False)
+    trainer.test(module, loaders, verbose=False)
+    several = trainer.predict(module, loaders)
+    assert [len(features) for loader in several for features in loader] == [4] * len(BATCHES) + [3]
 
 
 def test_a_reader_of_other_formats_is_used():
