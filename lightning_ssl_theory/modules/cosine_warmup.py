@@ -9,7 +9,13 @@ from lightning.pytorch import LightningModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_ssl_theory.checks import InputError, check_instance, check_integer, check_number
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_callable,
+    check_instance,
+    check_integer,
+    check_number,
+)
 
 
 class CosineWarmup(LRScheduler):
@@ -20,9 +26,9 @@ class CosineWarmup(LRScheduler):
         c + (1 - c)\, \frac{1 + \cos(\pi\,(t - w) / (T - 1 - w))}{2} \quad (w \le t < T), \qquad c \quad (t \ge T)
 
     As `scheduler=` of this library's modules, with `scheduler_interval="step"`, T is what the Trainer will make, or its
-    epochs with "epoch"; elsewhere pass it. A resumed run goes on along the curve that it began with. A group of
-    parameters that joins the optimizer later, as those that a finetuning callback thaws, goes on along the curve from
-    the rate that it joins with.
+    epochs with "epoch"; elsewhere pass it, or say by `take_steps_from` who knows. A resumed run goes on along the curve
+    that it began with. A group of parameters that joins the optimizer later, as those that a finetuning callback thaws,
+    goes on along the curve from the rate that it joins with.
 
     Args:
         optimizer: whose learning rates are scheduled.
@@ -72,7 +78,12 @@ class CosineWarmup(LRScheduler):
         super().__init__(optimizer)
 
     def take_steps_from(self, ask: Callable[[], int]) -> None:
-        """Ask for T when it is needed first, after the first step."""
+        """Let T be asked for when it is needed first, after the first step.
+
+        Args:
+            ask: gives T; not called where T is known.
+        """
+        check_callable(ask, "ask")
         self._ask = ask
 
     def state_dict(self) -> dict[str, Any]:
