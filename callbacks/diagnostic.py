@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_ssl_theory.checks import check_instance, check_integer
+from lightning_ssl_theory.checks import InputError, check_instance, check_integer
 from lightning_ssl_theory.tracing.frozen_call import check_whole
 
 from . import monitors
@@ -83,8 +83,7 @@ class Diagnostic(Look):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments against the module, after its own `setup` and `configure_model`."""
-        check_whole(pl_module)
-        self.check(trainer, pl_module)
+        self._check_arguments(trainer, pl_module)
         for other in monitors.earlier(trainer, self):
             shared = sorted(set(self.layers_of(pl_module)) & set(other.layers_of(pl_module)))
             if other._prefix == self._prefix and shared:
@@ -96,8 +95,7 @@ class Diagnostic(Look):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the arguments where nothing is fitted, and that the loader is there."""
         if trainer.state.fn == "validate":
-            check_whole(pl_module)
-            self.check(trainer, pl_module)
+            self._check_arguments(trainer, pl_module)
         if not self.looks_at_training:
             validation_loader(trainer, self._val_loader)
 
@@ -231,6 +229,15 @@ class Diagnostic(Look):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the model and batches, as processes that are spawned need it."""
         return vars(self) | {"_model": None, "_held": HeldBatches(self._num_samples)}
+
+    # The sentence names the callback, as many have a layer, and the traceback ends here: the rest of it says no more.
+    def _check_arguments(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_whole(pl_module)
+        try:
+            self.check(trainer, pl_module)
+        except InputError as error:
+            own, text = type(self).__name__, str(error)
+            raise InputError(text if own in text else f"{own}: {text}") from None
 
     @property
     def _gathers(self) -> bool:

@@ -19,7 +19,7 @@ Temperature = float | None
 class KNNProbe(FeatureProbe):
     r"""Accuracy of a k-nearest-neighbour classifier by cosines on a layer's features, scored on validation.
 
-    .. math:: \hat y = \arg\max_c \sum_{m \in N_k,\, y_m = c} e^{\cos(x, x_m) / \tau}
+    .. math:: \hat y = \operatorname{argmax}_c \sum_{m \in N_k,\, y_m = c} e^{\cos(x, x_m) / \tau}
 
     Logs `probe/<layer>/`, each a share of the validation images, in [0, 1]:
 

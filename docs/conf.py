@@ -18,8 +18,8 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "key_tables",
+    "mathml",
     "result_tables",
     "plain_docstrings",
 ]
@@ -43,6 +43,7 @@ nitpick_ignore_regex = [
 pygments_style, pygments_dark_style = "default", "github-dark"
 html_theme = "furo"
 html_title = "lightning-ssl-theory"
+html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sphinx = False

@@ -1,7 +1,7 @@
 """Runs the scripts of examples/reproduce and keeps of each the verdicts and the figures.
 
     python docs/refresh_results.py esser2023_fig1 tian2020_losses …   # those
-    python docs/refresh_results.py                                    # all that docs/results holds: half an hour
+    python docs/refresh_results.py                                    # all that docs/results holds: over an hour
     python docs/refresh_results.py teng2022_pretext quick=True        # with arguments of the script's `main`
 
 The pages about the papers show what lies in docs/results and nothing else.
@@ -45,13 +45,13 @@ def refresh(name: str, settings: dict[str, Any]) -> None:
 
 
 def keep(folder: Path, settings: dict[str, Any]) -> None:
-    """Verdicts, figures in few colours, and how both were made."""
+    """Verdicts, figures in 256 colours, and how both were made."""
     kept = RESULTS / folder.name
     kept.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.png")):
         image = Image.open(path).convert("RGB")
         image.thumbnail((1600, 1600))  # twice the width of a page
-        image.quantize(64).save(kept / path.name, optimize=True)
+        image.quantize(256).save(kept / path.name, optimize=True)
     verdicts = (folder / "verdicts.csv").read_text().replace("\r\n", "\n")
     (kept / "verdicts.csv").write_text(verdicts)
     settings = {key: value for key, value in settings.items() if key != "num_processes"}

@@ -6,7 +6,7 @@ The paper derives the Grassmann flow and trains by plain steps W - lr G, project
 projection of W - lr G is W - lr (G - W sym(W^T G)) + O(lr^2): it takes away the part of G that changes W^T W and keeps
 the rotation of the columns that the Grassmann tangent (I - W W^T) G leaves out. So it follows the Stiefel flow. The
 sign-fixed QR of a plain step keeps another part, which depends on the basis of the inputs:
-W' = -(I - W W^T) G - W (low(W^T G) - low(W^T G)^T). Here all are measured, over the step. Half a minute.
+W' = -(I - W W^T) G - W (low(W^T G) - low(W^T G)^T). Here all are measured, over the step, in ten seconds.
 """
 
 # %%

@@ -107,7 +107,7 @@ def draw(found: Reproduction, rows: list[dict[str, Any]], images: str) -> None:
         for name, (label, marker) in FEATURES.items():
             axis.plot(values_of(rows, name), marker, label=label)
         axis.set_xticks(range(len(rows)), values_of(rows, "pair"), rotation=60)
-        axis.set(title=f"held-out accuracy of a linear SVM, %, {images}", xlabel="pair of digits")
+        axis.set(title=f"Linear SVM on {images}", xlabel="pair of digits", ylabel="held-out accuracy, %")
         axis.legend()
 
 

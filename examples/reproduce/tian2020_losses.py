@@ -149,7 +149,9 @@ def draw(found: Reproduction, results: Results) -> None:
             axis.set_xticks(places, names)
             axis.margins(x=0.2)
         accuracy.set(title="Linear probe", ylabel="accuracy", ylim=(None, 1.15))
-        traces.set(title="Operators after training", ylabel="trace", yscale="log")
+        accuracy.set_yticks([tick for tick in accuracy.get_yticks() if tick < 1.01])  # room for the legend
+        traces.set_yscale("log", subs=(2, 5))
+        traces.set(title="Operators after training", ylabel="trace")
         shares.set(title="InfoNCE with a beta term", xlabel="beta", ylabel="signal share of the trace")
         traces.yaxis.set_major_formatter("{x:g}")
         traces.yaxis.set_minor_formatter("{x:g}")

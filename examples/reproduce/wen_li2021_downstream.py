@@ -4,7 +4,7 @@
 
 The one layer of wen_li2021.py learns from samples x = M z + xi with masked views and without. Linear probes then read
 <w*, z> and its sign from its features and from raw input, for many tasks w*; closed forms tell what the best linear,
-thresholded and Bayesian readers could reach. Under ten minutes on two cores; --full doubles all sizes.
+thresholded and Bayesian readers could reach. Four minutes of one core; --full doubles all sizes.
 """
 
 # %%

@@ -1,12 +1,13 @@
 """Wen, Li 2021, Section 1.1: without augmentation contrastive features of images are dense, with it sparse and apart.
 
-    python examples/reproduce/wen_li2021_images.py --data-dir DIR [--num-seeds 5] [--full] [--device cuda]
+    python examples/reproduce/wen_li2021_images.py --data-dir DIR [--num-seeds 1] [--full] [--device cuda]
 
 A small AlexNet learns by InfoNCE from two equal views, from crops, from crops and colours, and from labels. Of what it
-has learned stand beside one another: filters of the first layer, how seldom neurons fire, pictures of the embedding,
-and the accuracy of linear probes over the number of labels. DIR holds train/<class>/* and test/<class>/*, such as
-CIFAR-10 as JPEGs. 5,000 images, 20 epochs and one seed by default: some minutes on two cores; `--num-seeds 5` decides
-the verdicts, `--quick` shows that it runs, `--full` takes all images for 100 epochs and a network four times as wide.
+has learned stand beside one another: filters of the first layer, how seldom neurons fire layer by layer, pictures of
+the embedding, and the accuracy of linear probes over the number of labels. DIR holds train/<class>/* and
+test/<class>/*, such as CIFAR-10 as JPEGs. 5,000 images, 20 epochs and five seeds by default, each about five minutes of
+one core; fewer seeds leave the verdicts undecided. `--quick` shows that it runs, `--full` takes all images for 100
+epochs and a network four times as wide.
 """
 
 # %%
@@ -22,7 +23,7 @@ from torch.nn.functional import one_hot
 from lightning_ssl_theory import ContrastiveSSL, PretextSSL
 from lightning_ssl_theory.data import ImageDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
-from lightning_ssl_theory.metrics import activation_sparsity, linear_cka
+from lightning_ssl_theory.metrics import ActivationSparsity, ActivationSparsityValues, linear_cka
 from lightning_ssl_theory.networks import MLP
 from lightning_ssl_theory.probes import (
     LabelledFeatures,
@@ -42,6 +43,7 @@ from lightning_ssl_theory.report import (
     plot_filters,
     plot_firing_rates,
     plot_label_curves,
+    plot_means,
     quiet_trainer,
     run_script,
     run_trials,
@@ -58,7 +60,10 @@ ARMS = {  # strengths of the augmentations
 }
 NONE, CROPS, COLOUR, LABELS = ARMS
 UNTRAINED = "untrained"
-DENSE, NUM_NEIGHBOURS, TEMPERATURE = 0.5, 20, 0.07  # a dense neuron fires at more than half of all images
+LAYERS = ("first convolution", "second convolution", "third convolution", "hidden layer")
+CONVOLUTIONS, DRAWN_LAYER = LAYERS[:3], 1  # the middle one
+NOISE = 0.5  # how often a neuron fires that reads noise without a threshold
+NUM_NEIGHBOURS, TEMPERATURE = 20, 0.07
 Rows = list[dict[str, Any]]
 
 
@@ -110,9 +115,10 @@ def train(name: str, seed: int, data_dir: str, sizes: Sizes, device: str) -> tup
     fitted = features_of(backbone, data.probe_dataloader(), max(sizes.labels))
     held_out = features_of(backbone, data.val_dataloader(), sizes.num_test)
     curve = label_curve(fitted, held_out, [min(count, len(fitted.labels)) for count in sizes.labels])
+    firing = firing_of(backbone, data.val_dataloader(), sizes.num_test)
     row, weight = {"features": name, "seed": seed}, backbone[0].weight.detach()
-    drawn = held_out._asdict() | {"filters": weight}
-    return row | numbers(fitted, held_out, weight), [row | one for one in curve], drawn
+    drawn = held_out._asdict() | {"filters": weight, "rates": firing[DRAWN_LAYER].firing_rates}
+    return row | numbers(fitted, held_out, firing, weight), [row | one for one in curve], drawn
 
 
 @torch.no_grad()
@@ -123,44 +129,82 @@ def features_of(backbone: nn.Module, loader: Any, limit: int) -> LabelledFeature
     return LabelledFeatures(features, one_hot(labels).double(), labels)
 
 
+@torch.no_grad()
+def firing_of(backbone: nn.Sequential, loader: Any, limit: int) -> list[ActivationSparsityValues]:
+    """How seldom neurons fire behind every ReLU, over images and, in convolutions, over their places."""
+    found: dict[str, ActivationSparsity] = {}
+    for values, _ in islice(loader, -(-limit // loader.batch_size)):
+        for name, layer in backbone.named_children():
+            values = layer(values)
+            if isinstance(layer, nn.ReLU):
+                places = values.movedim(1, -1).flatten(0, -2)
+                found.setdefault(name, ActivationSparsity(places.shape[1])).update(places)
+    return [metric.compute() for metric in found.values()]
+
+
 # %%
-def numbers(fitted: LabelledFeatures, held_out: LabelledFeatures, filters: Tensor) -> dict[str, float]:
+def numbers(
+    fitted: LabelledFeatures,
+    held_out: LabelledFeatures,
+    firing: list[ActivationSparsityValues],
+    filters: Tensor,
+) -> dict[str, float]:
     """How seldom neurons fire at test images, how near classes lie, how rough and how coloured the filters are."""
-    found = activation_sparsity(held_out.features)
-    alive = found.firing_rates[found.firing_rates > 0]
     near = nearest_neighbours(held_out.features, fitted.features, min(NUM_NEIGHBOURS, len(fitted.labels)))
     votes = knn_votes(near, fitted.labels, int(fitted.labels.max()) + 1, temperature=TEMPERATURE)
-    steps = filters.diff(dim=2).square().mean() + filters.diff(dim=3).square().mean()
-    centred = filters - filters.mean(dim=(2, 3), keepdim=True)
-    grey = filters.mean(dim=1, keepdim=True).expand_as(filters)
-    values = {
-        "firing_rate": alive.mean(),
-        "dense_share": (alive > DENSE).double().mean(),
-        "hoyer": found.hoyer,
-        "dead_share": found.dead_share,
+    values = {"dead_share": firing[-1].dead_share}
+    for name, layer in zip(LAYERS, firing, strict=True):
+        values |= {
+            f"firing rate, {name}": layer.firing_rates[layer.firing_rates > 0].mean(),
+            f"hoyer, {name}": layer.hoyer,
+        }
+    values |= {
         "knn": top_k_correct(votes, held_out.labels).double().mean(),
-        "roughness": steps / (4 * centred.square().mean()),  # 1 for noise, 0 for slow waves
-        "colour": 1 - grey.square().sum() / filters.square().sum(),  # 2/3 for noise, 0 for grey filters
+        "roughness": roughness(filters).mean(),
+        "colour": colour(filters).mean(),
     }
     return {key: float(value) for key, value in values.items()}
 
 
+def roughness(filters: Tensor) -> Tensor:
+    """Of each filter, whatever its size: 1 for noise, 0 for slow waves, whatever the mean of a colour."""
+    steps = sum(filters.diff(dim=dim).square().mean(dim=(1, 2, 3)) for dim in (2, 3))
+    centred = filters - filters.mean(dim=(2, 3), keepdim=True)
+    return steps / (4 * centred.square().mean(dim=(1, 2, 3)))
+
+
+def colour(filters: Tensor) -> Tensor:
+    """Of each filter, whatever its size: 2/3 for noise, 0 for a grey one."""
+    grey = filters.mean(dim=1).square().sum(dim=(1, 2))
+    return 1 - filters.shape[1] * grey / filters.square().sum(dim=(1, 2, 3))
+
+
 # %%
 def draw(found: Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], sizes: Sizes) -> None:
-    """Filters, embeddings, firing rates, and what probes get; of the first seed where there are pictures."""
-    rates = {name: activation_sparsity(one["features"]).firing_rates for name, one in drawn.items()}
+    """Filters, firing rates, embeddings, and what probes get; of the first seed where there are pictures."""
     with found.figure("features", num_rows=3, num_columns=4) as axes:
         for name, filters, firing, plane in zip(ARMS, axes, axes[4:], axes[8:], strict=False):
             plot_filters(filters, drawn[name]["filters"])
-            plot_firing_rates(firing, rates[name], before=rates[UNTRAINED], dense=DENSE)
+            plot_firing_rates(firing, drawn[name]["rates"], before=drawn[UNTRAINED]["rates"], dense=NOISE)
             features, labels = (drawn[name][key][: sizes.num_drawn] for key in ("features", "labels"))
             embed = TSNE(perplexity=min(30, len(features) // 4), init="pca", random_state=0)
             plot_embedding(plane, torch.from_numpy(embed.fit_transform(features.numpy())), labels)
             filters.set(title=name)
-            dense, knn = (values_of(rows, key, features=name)[0] for key in ("dense_share", "knn"))
-            firing.set(title=f"{dense:.0%} of the neurons that fire are dense")
+            firing.set(
+                title=f"Neurons of the {LAYERS[DRAWN_LAYER]}", xlabel="share of places at which one fires"
+            )
+            knn = values_of(rows, "knn", features=name)[0]
             plane.set(title=f"{NUM_NEIGHBOURS}-NN accuracy {knn:.1%}")
         axes[4].legend(fontsize=8)
+    with found.figure("firing") as (axis,):
+        for name in (*ARMS, UNTRAINED):
+            rates = [values_of(rows, f"firing rate, {layer}", features=name) for layer in LAYERS]
+            style = {"color": "black", "ls": "--"} if name == UNTRAINED else {}
+            plot_means(axis, range(len(LAYERS)), rates, label=name, **style)
+        axis.axhline(NOISE, color="black", lw=0.8, ls=":", label="a reader of noise")
+        axis.set_xticks(range(len(LAYERS)), [layer.replace(" ", "\n") for layer in LAYERS])
+        axis.set(title="How often neurons fire", ylabel="share of places and images", ylim=(0, 1))
+        axis.legend(fontsize=8, loc="upper left", ncols=2)
     with found.figure("labels") as (axis,):
         plot_label_curves(axis, curves, "accuracy", dashed=UNTRAINED)
         axis.set(title="Linear probes", ylabel="accuracy on test images")
@@ -168,12 +212,14 @@ def draw(found: Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], s
         axis.legend(fontsize=8, loc="upper left", ncols=2)
 
 
+FIRING, EVERY = "firing rate, {}", "in every convolution"
 # claim, quantity, and the two arms of which the second should have more of it
+IN_LAYERS = (
+    (f"they are sparser by Hoyer's measure with crops and colour, {EVERY}", "hoyer, {}", NONE, COLOUR),
+    (f"crops alone keep what fires densely: more often than with colour, {EVERY}", FIRING, COLOUR, CROPS),
+    (f"labels make features sparser than contrast without augmentation, {EVERY}", FIRING, LABELS, NONE),
+)
 MORE = (
-    ("neurons fire more seldom with crops and colour than without", "firing_rate", COLOUR, NONE),
-    ("and are sparser by Hoyer's measure", "hoyer", NONE, COLOUR),
-    ("crops alone keep what fires densely: more often than with colour", "firing_rate", COLOUR, CROPS),
-    ("labels make features sparser than contrast without augmentation", "firing_rate", LABELS, NONE),
     ("filters are noise without augmentation: rougher than with it", "roughness", COLOUR, NONE),
     ("filters keep more colour with crops alone than with colour", "colour", COLOUR, CROPS),
     ("filters keep more colour with labels than with crops and colour", "colour", COLOUR, LABELS),
@@ -184,6 +230,10 @@ MORE = (
 def judge(rows: Rows, curves: Rows) -> list[Verdict]:
     """What the paper says of images."""
     found = {(key, name): values_of(rows, key, features=name) for key in rows[0] for name in ARMS}
+
+    def more(key: str, less: str, more: str) -> list[float]:
+        return paired_differences(found[key, less], found[key, more])
+
     probes = {
         f"{count} labels": paired_differences(
             *(values_of(curves, "accuracy", features=name, labels=count) for name in (NONE, COLOUR))
@@ -191,14 +241,20 @@ def judge(rows: Rows, curves: Rows) -> list[Verdict]:
         for count in sorted({row["labels"] for row in curves})
     }
     return [
-        mean_verdict(
-            "no augmentation: most neurons that fire are dense", found["dense_share", NONE], above=0.5
-        ),
-        mean_verdict("crops and colour: most are not", found["dense_share", COLOUR], below=0.5),
         *(
-            mean_verdict(claim, paired_differences(found[key, a], found[key, b]), above=0, note=f"of {key}")
-            for claim, key, a, b in MORE
+            mean_verdict(
+                f"neurons fire more seldom with crops and colour than without, {layer}",
+                more(FIRING.format(layer), COLOUR, NONE),
+                above=0,
+                note="difference of firing rates",
+            )
+            for layer in LAYERS
         ),
+        *(
+            joint_verdict(claim, {one: more(key.format(one), a, b) for one in CONVOLUTIONS}, above=0)
+            for claim, key, a, b in IN_LAYERS
+        ),
+        *(mean_verdict(claim, more(key, a, b), above=0, note=f"of {key}") for claim, key, a, b in MORE),
         increase_verdict(
             f"classes come apart: {NUM_NEIGHBOURS}-NN accuracy grows from none to crops to crops and colour",
             {name: found["knn", name] for name in (NONE, CROPS, COLOUR)},
@@ -215,11 +271,11 @@ def main(
     full: bool = False,
     device: str = "cpu",
     output_dir: str = "runs/reproduce",
-    num_seeds: int = 1,
+    num_seeds: int | None = None,
     num_processes: int | None = None,
 ) -> list[Verdict]:
     """Train every arm on every seed, and write tables, figures and verdicts."""
-    sizes = QUICK if quick else FULL if full else Sizes()
+    sizes, num_seeds = QUICK if quick else FULL if full else Sizes(), num_seeds or (1 if quick else 5)
     trials = [
         (name, seed, data_dir, sizes, device) for seed in range(num_seeds) for name in (*ARMS, UNTRAINED)
     ]
@@ -241,7 +297,7 @@ if __name__ == "__main__":
     run_script(
         main,
         data_dir="a folder of images: train/<class>/* and test/<class>/*",
-        quick="a few images, to see that it runs",
+        quick="a few images and one seed, to see that it runs",
         full="all images, 100 epochs, a wide network",
         device="cpu or cuda",
         num_seeds="trainings of every arm",

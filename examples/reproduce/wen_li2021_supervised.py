@@ -5,7 +5,7 @@
 Samples x = M z + xi hold few atoms and much dense noise, and labels <w*, z> know of the atoms only. The same layer of
 symmetrised ReLUs from the same small start learns by contrast with masks, by contrast without, and from labels of many
 tasks w*, without masks. What counts is the sparse share of the weights, whether neurons become single atoms, and how
-alike the features are. Some minutes on two cores; --full doubles all sizes.
+alike the features are. Three minutes of one core; --full doubles all sizes.
 """
 
 # %%

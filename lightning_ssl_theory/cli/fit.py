@@ -64,7 +64,7 @@ def run_training(arguments: Sequence[str] | None = None) -> None:
     given = _given(options)
     register_tensors()
     set_loader(_YAML_MODE, _load_with_short_names, (yaml.YAMLError,))
-    settings = {"parser_mode": _YAML_MODE, "exit_on_error": False}
+    settings = {"parser_mode": _YAML_MODE, "exit_on_error": False, "allow_abbrev": False}
     try:
         with quiet_terminal():
             TrainingCLI(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_ssl_theory.report.comparison import render_comparison
 from lightning_ssl_theory.report.factor_in_the_way import factor_in_the_way
-from lightning_ssl_theory.report.feature_figures import plot_embedding, plot_filters, plot_firing_rates
 from lightning_ssl_theory.report.keys import keys_as_markdown
 from lightning_ssl_theory.report.logged_run import RunFolderError, read_run, read_runs
 from lightning_ssl_theory.report.page import render_report
@@ -13,6 +12,7 @@ from lightning_ssl_theory.report.results_table import results_table
 from lightning_ssl_theory.report.write import write_comparison, write_report
 
 if TYPE_CHECKING:
+    from lightning_ssl_theory.report.feature_figures import plot_embedding, plot_filters, plot_firing_rates
     from lightning_ssl_theory.report.mean_over_seeds import SeedMean, seed_mean
     from lightning_ssl_theory.report.rank_correlation import rank_verdict
     from lightning_ssl_theory.report.reproduction import Reproduction
@@ -84,6 +84,7 @@ __all__ = [
 _LATER = {
     name: module
     for module, names in {
+        "feature_figures": ("plot_embedding", "plot_filters", "plot_firing_rates"),
         "mean_over_seeds": ("SeedMean", "seed_mean"),
         "rank_correlation": ("rank_verdict",),
         "reproduction": ("Reproduction",),

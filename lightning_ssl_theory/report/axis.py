@@ -39,7 +39,10 @@ class Axis(NamedTuple):
         low, extent = self.low, self.high - self.low
         if self.is_log:
             values = [math.log10(value) if value > 0 else low for value in values]
-        return [min(1.0, max(0.0, (value - low) / extent)) for value in values]
+        places = [(value - low) / extent for value in values]
+        if min(places, default=0.0) >= 0.0 and max(places, default=1.0) <= 1.0:
+            return places
+        return [min(1.0, max(0.0, place)) for place in places]
 
 
 def value_axis(values: Sequence[float], scale: Scale, *, num_ticks: int = 4) -> Axis:

@@ -132,12 +132,12 @@ def _description(title: str, lines: Sequence[Line], x_label: str) -> str:
 
 def _drawn(label: str, points: Thinned, x_axis: Axis, y_axis: Axis, style: str) -> dict[str, object]:
     xs, ys = _xs(points.steps, x_axis), _ys(points.values, y_axis)
-    band = [*_ys(points.upper, y_axis), *reversed(_ys(points.lower, y_axis))]
+    across, band = _texts(xs), _texts([*_ys(points.upper, y_axis), *reversed(_ys(points.lower, y_axis))])
     return {
         "label": label,
         "style": style,
-        "band": _text([*xs, *reversed(xs)], band) if band else "",
-        "points": _text(xs, ys),
+        "band": _pairs([*across, *reversed(across)], band) if band else "",
+        "points": _pairs(across, _texts(ys)),
         "end": (xs[-1], ys[-1]),
         "is_envelope": points.num_each > 1,
     }
@@ -163,5 +163,9 @@ def _ys(values: Sequence[float], axis: Axis) -> list[float]:
     ]
 
 
-def _text(xs: Sequence[float], ys: Sequence[float]) -> str:
-    return " ".join([f"{x:g},{y:g}" for x, y in zip(xs, ys, strict=True)])
+def _texts(places: Sequence[float]) -> list[str]:
+    return [f"{place:g}" for place in places]
+
+
+def _pairs(xs: Sequence[str], ys: Sequence[str]) -> str:
+    return " ".join(map(",".join, zip(xs, ys, strict=True)))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ RUN_FILE = "run.json"
 ERRORS = {"_error95": 1.0, "_stderr": 2.0}  # the second is what 0.1 logged, half as wide
 _NO_VALUES = {"epoch", "_step", "_runtime", "_timestamp", *STEP_COLUMNS}
 _TOO_LARGE = 1e300
+# under which names modules log their training loss, ours first
+LOSSES = tuple(
+    f"{name}{end}" for end in ("", "_step", "_epoch") for name in ("train/loss", "train_loss", "loss")
+)
 
 
 class RunFolderError(ValueError):
@@ -226,6 +231,9 @@ def _read_metrics(columns: Mapping[str, Column]) -> tuple[dict[str, Series], tup
             found = tuple(step if (step := steps.get(row)) is not None else float(row) for row in rows)
             last = rows, found, all(before < after for before, after in pairwise(found))
         _, order, is_sorted = last
+        if is_sorted and (numbers := _finite(cells)) is not None:
+            series[name] = Series(name, parse_key(name), order, numbers)
+            continue
         values = tuple(_numbers(cells))
         points = dict(zip(order, values, strict=True))  # of a step that comes again the later value
         if not is_sorted:
@@ -240,15 +248,27 @@ def _read_metrics(columns: Mapping[str, Column]) -> tuple[dict[str, Series], tup
             series[name] = Series(name, parse_key(name), kept, finite, skipped)
         else:
             empty.append(name)
+    if loss := next((name for name in LOSSES if name in series), None):
+        series[loss] = replace(series[loss], key=parse_key(LOSSES[0]))
     return series, tuple(empty)
 
 
-def _numbers(texts: Sequence[str]) -> list[float | None]:
+def _numbers(texts: Sequence[str]) -> Sequence[float | None]:
+    found = _finite(texts)
+    return [_number(text) for text in texts] if found is None else found
+
+
+# The numbers if all of them are what `_number` gives. A sum is not finite where any of its terms is not.
+def _finite(texts: Sequence[str]) -> tuple[float, ...] | None:
     try:
-        values = list(map(float, texts))
+        values = tuple(map(float, texts))
     except ValueError:
-        return [_number(text) for text in texts]
-    return [value if abs(value) < _TOO_LARGE else None for value in values]
+        return None
+    is_finite = (
+        isfinite(sum(values))
+        and -_TOO_LARGE < min(values, default=0.0) <= max(values, default=0.0) < _TOO_LARGE
+    )
+    return values if is_finite else None
 
 
 # A finite number whose differences do not overflow, else None.

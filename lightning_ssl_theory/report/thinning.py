@@ -61,13 +61,13 @@ def thinned(
     edges = [1 + round(i * (count - 2) / (at_most - 2)) for i in range(at_most - 1)]
     spans = [slice(0, 1), *(slice(a, b) for a, b in pairwise(edges)), slice(count - 1, count)]
     return Thinned(
-        [_mean(steps[span]) for span in spans],
-        [_mean(values[span]) for span in spans],
+        _means(steps, spans),
+        _means(values, spans),
         [min(lower[span]) for span in spans],
         [max(upper[span]) for span in spans],
         round(count / at_most),
     )
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return numbers[0] if len(numbers) == 1 else sum(numbers) / len(numbers)
+def _means(numbers: Sequence[float], spans: Sequence[slice]) -> list[float]:
+    return [sum(numbers[span]) / (span.stop - span.start) for span in spans]

@@ -141,10 +141,11 @@ def _check_has_weight(model: nn.Module, name: str) -> None:
 
 
 def _unknown(model: nn.Module, name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, list(dict.fromkeys(names)), n=3, cutoff=0.0)
+    inner = [found for found in dict.fromkeys(names) if found] or [""]
+    near = difflib.get_close_matches(name, inner, n=3, cutoff=0.0)
     return (
         f"Expected the path of a layer of {type(model).__name__}, got {name!r}; "
-        f"the nearest are {', '.join(map(repr, near))}."
+        f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(map(repr, near))}."
     )
 
 

@@ -20,7 +20,24 @@ from lightning_ssl_theory.callbacks import (
     NeuronSelectivity,
     OrthogonalityMonitor,
 )
+from lightning_ssl_theory.checks import InputError
 from lightning_ssl_theory.warnings import DiagnosticWarning
+
+
+def test_a_refusal_names_its_callback_before_anything_runs():
+    module = ToySSL()
+    with pytest.raises(
+        InputError, match=r"^CollapseMonitor: Expected the path of a layer of ToySSL"
+    ) as refused:
+        fit(module, [CollapseMonitor(["backbone"]), CollapseMonitor(["backbone.con"])])
+    own = [entry for entry in refused.traceback if "callbacks" in str(entry.path.parent.name)]
+    assert len(own) == 3  # this test's, the hook and its check, and nothing of what these called
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+    assert module.trainer.global_step == 0
+    with pytest.raises(InputError, match=r"^Expected labelled images to fit LinearProbe on"):
+        fit(ToySSL(), [LinearProbe("backbone", num_classes=3)])
+
 
 BOTH = "Expected one of `every_n_steps` and `every_n_epochs`, got 2 and 3; leave one out."
 

@@ -63,6 +63,18 @@ def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_a_report_needs_neither_torch_nor_lightning(tmp_path):
+    code = (
+        "import sys\n"
+        "from lightning_ssl_theory.cli import main\n"
+        "main(['report', sys.argv[1]])\n"
+        "heavy = {'torch', 'lightning', 'scipy', 'wandb'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    folder = write_run(tmp_path / "run", num_looks=3)
+    subprocess.run([sys.executable, "-c", code, folder], check=True, stdout=subprocess.DEVNULL)
+
+
 def test_the_installed_module_runs_as_a_process(tmp_path):
     folder = write_run(tmp_path / "run", num_looks=3)
     done = subprocess.run(

@@ -94,6 +94,8 @@ def test_files_that_cannot_be_read():
     ("arguments", "sentence"),
     [
         (["--trainer.max_epochz", "3"], "got 'max_epochz' at `trainer` on the command line; the nearest are 'max_epochs'"),
+        (["--trainer.max_ep", "3"], "Expected a parameter of Trainer, got 'max_ep' at `trainer` on the command line; the nearest are"),
+        (["--na", "x"], "Expected a key of the configuration, got 'na' on the command line; the nearest is 'name'."),
         (["--ckpt_path", "no.ckpt"], "Expected a checkpoint at `no.ckpt`, found nothing;"),
         (["--wandb", "perhaps"], 'Parser key "wandb": Expected a typing.Literal['),
     ],

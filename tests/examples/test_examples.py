@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.io import write_png
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -115,10 +116,11 @@ def test_wen_li2021_downstream(tmp_path):
 def test_wen_li2021_images(tmp_path):
     data_dir = image_folder(tmp_path / "images", train=32, test=16)
     verdicts = verdicts_of("wen_li2021_images", tmp_path, data_dir=data_dir, quick=True)
-    assert len(verdicts) == 12
+    assert len(verdicts) == 13
     assert {verdict.word for verdict in verdicts.values()} == {"undecided (1 seed)"}
     written = {path.name for path in (tmp_path / "wen_li2021_images").iterdir()}
-    assert written == {"features.png", "labels.png", "features.csv", "labels.csv", "verdicts.csv"}
+    figures = {"features.png", "firing.png", "labels.png"}
+    assert written == figures | {"features.csv", "labels.csv", "verdicts.csv"}
     with (tmp_path / "wen_li2021_images" / "features.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["features"] for row in rows] == [
@@ -131,6 +133,32 @@ def test_wen_li2021_images(tmp_path):
     # noise: neighbouring weights have nothing in common, nor have the three channels
     assert float(rows[-1]["roughness"]) == pytest.approx(1, abs=0.1)
     assert float(rows[-1]["colour"]) == pytest.approx(2 / 3, abs=0.1)
+
+
+def test_wen_li2021_images_counts_firing_in_every_layer():
+    """A convolution is read place by place: a neuron that fires at 1 of 4 places of every image fires seldom."""
+    images = torch.zeros(6, 1, 2, 2)
+    images[:, 0, 0, 0] = 1.0
+    same = torch.nn.Conv2d(1, 2, 1)
+    same.weight.data, same.bias.data = torch.ones(2, 1, 1, 1), torch.tensor([0.0, 1.0])
+    last = torch.nn.Linear(8, 2)
+    last.weight.data, last.bias.data = torch.ones(2, 8), torch.tensor([0.0, -99.0])
+    backbone = torch.nn.Sequential(same, torch.nn.ReLU(), torch.nn.Flatten(), last, torch.nn.ReLU())
+    loader = DataLoader(TensorDataset(images, torch.zeros(6)), batch_size=2)
+    first, hidden = load("reproduce/wen_li2021_images").firing_of(backbone, loader, 4)
+    assert first.firing_rates.tolist() == [0.25, 1.0]
+    assert hidden.firing_rates.tolist() == [1.0, 0.0]
+
+
+def test_wen_li2021_images_judges_each_filter_by_its_own_size():
+    """One large slow filter does not hide the noise of many small ones, nor one red one that the others are grey."""
+    script, slow = load("reproduce/wen_li2021_images"), torch.arange(32.0).expand(32, 32)
+    noise = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0)).expand(3, 3, 32, 32)
+    filters = torch.cat([1e3 * torch.stack([slow, 0 * slow, 0 * slow])[None], noise])
+    # a slope of 1 along 32 places: steps of 1 over 4 times the variance (32^2 - 1) / 12
+    assert script.roughness(filters)[0] == pytest.approx(3 / (32**2 - 1))
+    assert script.roughness(filters)[1:].tolist() == pytest.approx([1] * 3, abs=0.1)
+    assert script.colour(filters).tolist() == pytest.approx([2 / 3, 0, 0, 0], abs=1e-5)
 
 
 def test_wen_li2021_supervised(tmp_path):

@@ -65,7 +65,7 @@ def costly_looks(shares: Mapping[str, float]) -> Statement | None:
     if total <= COSTLY:
         return None
     worst = max(shares, key=lambda name: shares[name])
-    most = f", {worst} most of it ({number_text(shares[worst], '%')})" if len(shares) > 1 else ""
+    most = f", {worst} the largest part ({number_text(shares[worst], '%')})" if len(shares) > 1 else ""
     severity = Severity.WATCH if total > DOMINANT else Severity.NOTE
     return Statement(
         severity, f"The diagnostics took {number_text(min(1.0, total), '%')} of the run's time{most}.", total
@@ -134,7 +134,8 @@ RULES = (
     Rule(
         "costly looks",
         "All diagnostics together took more than a tenth of the run's time.",
-        "Larger `every_n_steps`, a smaller `num_samples`, or `max_overhead=0.02`.",
+        "Look less often (`every_n_steps`, `every_n_epochs`) or at less (`num_samples`, of probes `num_fit_samples` "
+        "too), or bound the share by `max_overhead=0.02`.",
         _costs,
     ),
 )

@@ -117,7 +117,7 @@ def growing_features(layer: str, norm: Curve) -> Statement | None:
     return Statement(
         Severity.NOTE,
         f"Features of {layer} {what}: their mean length went from {number_text(change.before)} to "
-        f"{number_text(change.after)}.",
+        f"{number_text(change.after)}, {change.of_means}.",
         max(ratio, 1 / ratio),
     )
 

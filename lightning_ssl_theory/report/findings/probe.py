@@ -52,7 +52,7 @@ def probe_without_gain(layer: str, accuracy: Curve) -> Statement | None:
     return Statement(
         Severity.WATCH,
         f"The probe on {layer} is no better than at its first looks: {number_text(change.before, '%')} then, "
-        f"{number_text(change.after, '%')} now.",
+        f"{number_text(change.after, '%')} now, {change.of_means}.",
         change.before - change.after,
     )
 
@@ -72,7 +72,8 @@ def rising_probe(layer: str, accuracy: Curve) -> Statement | None:
         return None
     return Statement(
         Severity.GOOD,
-        f"The probe on {layer} rose from {number_text(change.before, '%')} to {number_text(change.after, '%')}.",
+        f"The probe on {layer} rose from {number_text(change.before, '%')} to {number_text(change.after, '%')}, "
+        f"{change.of_means}.",
         change.after - change.before,
     )
 

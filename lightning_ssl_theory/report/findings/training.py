@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from lightning_ssl_theory.report.axis import number_text
 from lightning_ssl_theory.report.findings.finding import Placed, Rule, Severity, Statement, curve_of
 from lightning_ssl_theory.report.findings.trend import Curve, is_more_than_noise, rise, since_start
-from lightning_ssl_theory.report.logged_run import Run
+from lightning_ssl_theory.report.logged_run import LOSSES, Run
 
 _MIN_LOOKS_TO_STAY = 20
 
@@ -117,7 +117,7 @@ def resting_loss(loss: Curve) -> Statement | None:
     return Statement(
         Severity.WATCH,
         f"The loss is where it was at the start, up to its noise: {number_text(change.before)} then, "
-        f"{number_text(change.after)} now.",
+        f"{number_text(change.after)} now, {change.of_means}.",
     )
 
 
@@ -136,8 +136,8 @@ def falling_loss(loss: Curve) -> Statement | None:
         return None
     if rising_loss(loss) is not None or runaway_loss(loss) is not None:
         return None
-    text = f"The loss fell from {number_text(change.before)} to {number_text(change.after)}."
-    return Statement(Severity.GOOD, text)
+    before, after = number_text(change.before), number_text(change.after)
+    return Statement(Severity.GOOD, f"The loss fell from {before} to {after}, {change.of_means}.")
 
 
 def _short(text: str) -> str:
@@ -153,10 +153,13 @@ def _end(run: Run) -> list[Placed]:
 def _numbers(run: Run) -> list[Placed]:
     placed = []
     for series in run.series.values():
-        if statement := lost_number(series.column, series.steps, series.skipped):
+        is_loss = (series.key.section, series.key.name) == ("train", "loss")
+        name = LOSSES[0] if is_loss else series.column
+        if statement := lost_number(name, series.steps, series.skipped):
             placed.append(Placed(statement, series.key.section, series.key.name, series.column))
     for column in run.empty:
-        placed.append(Placed(never_a_number(column), column.split("/")[0], "", column))
+        name = LOSSES[0] if column in LOSSES else column
+        placed.append(Placed(never_a_number(name), name.split("/")[0], "", column))
     return placed
 
 

@@ -72,11 +72,18 @@ class Change(NamedTuple):
         before: Mean of the window that it starts from.
         after: Mean of the last window.
         since: Step of the last look of the window that it starts from.
+        size: Number of values in a window.
     """
 
     before: float
     after: float
     since: float
+    size: int
+
+    @property
+    def of_means(self) -> str:
+        """What a sentence on a change since the start adds, as tables show the very first and last value."""
+        return f"means of its first and its last {self.size:,} values"
 
 
 def noise(curve: Curve) -> float:
@@ -135,7 +142,7 @@ def fall(curve: Curve) -> Change | None:
 
     Example:
         >>> fall(Curve(range(10), [9.0, 9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
-        Change(before=9.0, after=1.0, since=4)
+        Change(before=9.0, after=1.0, since=4, size=2)
         >>> fall(Curve(range(10), [9.0, 1.0, 9.0, 1.0, 9.0, 1.0, 9.0, 1.0, 9.0, 1.0]))
     """
     if len(curve.values) < MIN_LOOKS:
@@ -147,7 +154,7 @@ def fall(curve: Curve) -> Change | None:
     drop = means[start] - means[-1]
     if drop <= NUM_ERRORS * noise(curve) * math.sqrt(2 / size) or drop <= 1e-9 * abs(means[start]):
         return None
-    return Change(means[start], means[-1], curve.steps[start + size - 1])
+    return Change(means[start], means[-1], curve.steps[start + size - 1], size)
 
 
 def rise(curve: Curve) -> Change | None:
@@ -164,7 +171,7 @@ def rise(curve: Curve) -> Change | None:
         9.0
     """
     change = fall(curve._replace(values=[-value for value in curve.values]))
-    return change and Change(-change.before, -change.after, change.since)
+    return change and change._replace(before=-change.before, after=-change.after)
 
 
 def since_start(curve: Curve) -> Change | None:
@@ -183,7 +190,7 @@ def since_start(curve: Curve) -> Change | None:
     if len(curve.values) < MIN_LOOKS:
         return None
     size = _window(curve)
-    return Change(_mean(curve.values[:size]), _mean(curve.values[-size:]), curve.steps[size - 1])
+    return Change(_mean(curve.values[:size]), _mean(curve.values[-size:]), curve.steps[size - 1], size)
 
 
 def is_more_than_noise(change: Change, curve: Curve) -> bool:

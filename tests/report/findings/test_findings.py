@@ -85,6 +85,24 @@ def test_layers_left_out_and_ends_are_read_from_run_json():
     ]
 
 
+@pytest.mark.parametrize("name", ["train_loss", "loss", "train/loss_step", "train_loss_epoch"])
+def test_the_loss_of_a_module_of_ones_own_is_judged(name, tmp_path):
+    falling = [5.0 - 0.1 * k for k in range(20)]
+    write_rows(tmp_path, {name: falling, "other/loss": falling}, list(range(20)))
+    (found,) = findings(read_run(tmp_path))
+    assert (found.rule.name, found.section, found.name) == ("falling loss", "train", "loss")
+    write_rows(tmp_path, {name: [*falling[:-1], "nan"]}, list(range(20)))
+    assert findings(read_run(tmp_path))[0].sentence == "The loss has not been a finite number since step 19."
+    write_rows(tmp_path, {name: ["nan"] * 20, "a/b/c": falling}, list(range(20)))
+    assert findings(read_run(tmp_path))[0].sentence == "The loss was never a finite number."
+
+
+def test_one_loss_of_a_run_is_judged(tmp_path):
+    falling = [5.0 - 0.1 * k for k in range(20)]
+    write_rows(tmp_path, {"train/loss": falling, "loss": falling[::-1]}, list(range(20)))
+    assert [one.column for one in read_run(tmp_path).quantity("train", "loss")] == ["train/loss"]
+
+
 def test_a_healthy_run_has_good_news_only():
     rising = [0.5 + 0.02 * k for k in range(20)]
     columns = {

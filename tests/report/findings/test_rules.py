@@ -102,7 +102,8 @@ CASES = [
     (dead_neurons, [curve(0.51)], 3, "51 % of"),
     (dead_neurons, [curve(0.2)], None, ""),
     (growing_features, [steps(1.0, 9.9)], None, ""),
-    (growing_features, [curve(*[1.3**k for k in range(20)])], 1, "Features of a have grown: their mean length went"),
+    (growing_features, [curve(*[1.3**k for k in range(20)])], 1, "Features of a have grown: their mean length went "
+     "from 1.55 to 103, means of its first and its last 4 values."),
     (growing_features, [curve(*[1.3**-k for k in range(20)])], 1, "Features of a have shrunk"),
     (growing_features, [curve(*[1.05**k for k in range(20)])], None, ""),
     (given_up_noise, [RISING._replace(values=[v / 40 for v in RISING.values])], 0, "a gives up the dense noise: its"),
@@ -114,11 +115,12 @@ CASES = [
      "went on falling"),
     (falling_probe, [SMALL_FALL[1], RISING], 3, "The probe on a fell from 80.0 % to 77.0 % since step 900."),
     (falling_probe, [curve(*[0.7, 0.8] * 10), FALLING], None, ""),
-    (probe_without_gain, [curve(*[0.7] * 8)], 2, "The probe on a is no better than at its first looks: 70.0 % then, 70.0 %"),
+    (probe_without_gain, [curve(*[0.7] * 8)], 2, "The probe on a is no better than at its first looks: 70.0 % then, 70.0 % "
+     "now, means of its first and its last 2 values."),
     (probe_without_gain, [curve(*[0.7] * 7)], None, ""),
     (probe_without_gain, [SMALL_FALL[1]], None, ""),  # the fall is said already
     (probe_without_gain, [steps(0.7, 0.8)], None, ""),
-    (rising_probe, [steps(0.7, 0.8)], 0, "The probe on a rose from 70.0 % to 80.0 %."),
+    (rising_probe, [steps(0.7, 0.8)], 0, "The probe on a rose from 70.0 % to 80.0 %, means of its first and its last 4 values."),
     (rising_probe, [curve(0.7, 0.8)], None, ""),
     (rising_probe, [curve(*[0.5] * 8, *[0.9] * 8, *[0.7] * 8)], None, ""),
     (lost_orthogonality, [curve(3e-7, 0.02)], 2, "The weights of a have left orthonormal columns: the drift went from 3.00e-7"),
@@ -152,10 +154,11 @@ LOSSES = [
     (runaway_loss, curve(-0.9, -1001.0), 3, "The loss has run away: from -0.900 to -1,001."),
     (runaway_loss, curve(-0.9, -1000.0), None, ""),
     (runaway_loss, curve(5.0, 4999.0), None, ""),
-    (resting_loss, curve(*[4.0, 4.2] * 10), 2, "The loss is where it was at the start, up to its noise: 4.10 then, 4.10"),
+    (resting_loss, curve(*[4.0, 4.2] * 10), 2, "The loss is where it was at the start, up to its noise: 4.10 then, 4.10 now, "
+     "means of its first and its last 4 values."),
     (resting_loss, curve(*[4.0, 4.2] * 9), None, ""),  # too few values
     (resting_loss, FALLING, None, ""),
-    (falling_loss, FALLING, 0, "The loss fell from 38.5 to 22.5."),
+    (falling_loss, FALLING, 0, "The loss fell from 38.5 to 22.5, means of its first and its last 4 values."),
     (falling_loss, curve(*[4.0, 4.2] * 10), None, ""),
     (falling_loss, curve(3.0, 1.0), None, ""),
     (falling_loss, curve(*[-(5.0**k) for k in range(20)]), None, ""),  # it has run away
@@ -206,6 +209,9 @@ def test_costs_and_layers_left_out():
     assert costly_looks({"A": 0.06, "B": 0.04}) is None
     assert costly_looks({}) is None
     said = costly_looks({"A": 0.08, "B": 0.04})
-    assert said[:2] == (Severity.NOTE, "The diagnostics took 12.0 % of the run's time, A most of it (8.0 %).")
+    assert said[:2] == (
+        Severity.NOTE,
+        "The diagnostics took 12.0 % of the run's time, A the largest part (8.0 %).",
+    )
     assert costly_looks({"A": 0.51}).severity == Severity.WATCH
     assert left_out_layer("Probe", "x.y", "has no output. ").sentence == "Probe left out x.y: has no output."

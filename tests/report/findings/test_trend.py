@@ -48,9 +48,9 @@ def test_level_is_the_last_value_of_few_and_the_mean_of_many():
 
 def test_since_is_where_the_highest_window_ends():
     change = fall(curve([5.0, 6.0, 7.0, 8.0, 8.0, 6.0, 4.0, 2.0, 1.0, 1.0]))
-    assert change == (8.0, 1.0, 40)
+    assert change == (8.0, 1.0, 40, 2)
     up = rise(curve([-v for v in (5.0, 6.0, 7.0, 8.0, 8.0, 6.0, 4.0, 2.0, 1.0, 1.0)]))
-    assert up == (-8.0, -1.0, 40)
+    assert up == (-8.0, -1.0, 40, 2)
 
 
 @pytest.mark.parametrize("num_looks", [1, 2, 7])
@@ -62,7 +62,7 @@ def test_too_few_looks_are_no_change(num_looks):
 
 
 def test_from_eight_looks_on_a_straight_fall_is_one():
-    assert fall(curve([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])) == (7.5, 1.5, 10)
+    assert fall(curve([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])) == (7.5, 1.5, 10, 2)
 
 
 @pytest.mark.parametrize("drop", [0.99, 1.01])
