@@ -41,7 +41,7 @@ def in_turn(inputs: Any, **networks: nn.Module) -> Any:
             )
             raise InputError(
                 f"Expected `{name}` to take what {source}, {described(inputs)}, got {type(error).__name__}: "
-                f"{error}; wrap {advice}."
+                f"{str(error).rstrip('.')}; wrap {advice}."
             ) from error
         before, inputs = name, outputs
     return inputs

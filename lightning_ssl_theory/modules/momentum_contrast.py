@@ -107,7 +107,7 @@ class MomentumContrastSSL(LightningModule):
         """Returns the keys, without a gradient: (N, *) to (N, E)."""
         if self._trainer is not None and self._trainer.training:
             self._follow()  # whatever of the step and the hooks a subclass overrides
-        return in_turn(images, target_backbone=self.target_backbone, target_projector=self.target_projector)
+        return in_turn(images, backbone=self.target_backbone, projector=self.target_projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over the pairs of a query and a key; then the keys enter the queue."""

@@ -116,7 +116,7 @@ class PredictorSSL(LightningModule):
             return self._project(images)
         if self._trainer is not None and self._trainer.training:
             self._follow()  # whatever of the step and the hooks a subclass overrides
-        return in_turn(images, target_backbone=self.target_backbone, target_projector=self.target_projector)
+        return in_turn(images, backbone=self.target_backbone, projector=self.target_projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all ordered pairs of views."""
