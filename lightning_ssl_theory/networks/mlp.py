@@ -20,6 +20,7 @@ class MLP(nn.Sequential):
         bias: whether the linear layers have biases.
         activation: phi, after every layer but the last.
         batch_norm: whether a BatchNorm stands between each hidden linear layer and its activation.
+        output_norm: whether a BatchNorm ends the network, as in the projector of SimSiam.
 
     Attributes:
         num_features: number of outputs.
@@ -41,20 +42,22 @@ class MLP(nn.Sequential):
         bias: bool = True,
         activation: ActivationName = "relu",
         batch_norm: bool = False,
+        output_norm: bool = False,
     ) -> None:
         check_sequence(widths, "widths", at_least=2)
         for width in widths:
             check_integer(width, "widths", advice="pass [inputs, hidden..., outputs]")
         check_flag(bias, "bias")
         check_flag(batch_norm, "batch_norm")
+        check_flag(output_norm, "output_norm")
         check_word(activation, "activation", ActivationName)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for depth, (num_inputs, num_outputs) in enumerate(pairwise(widths), start=1):
             layers[f"linear_{depth}"] = nn.Linear(num_inputs, num_outputs, bias=bias)
-            if depth == len(widths) - 1:
-                break
-            if batch_norm:
+            is_output = depth == len(widths) - 1
+            if output_norm if is_output else batch_norm:
                 layers[f"norm_{depth}"] = nn.BatchNorm1d(num_outputs)
-            layers[f"activation_{depth}"] = activation_layer(activation)
+            if not is_output:
+                layers[f"activation_{depth}"] = activation_layer(activation)
         super().__init__(layers)
         self.num_features = widths[-1]

@@ -33,6 +33,15 @@ def test_layers_have_the_documented_names():
     assert names == ["flatten", "linear_1", "norm_1", "activation_1", "linear_2"]
 
 
+def test_a_norm_at_the_end():
+    network = MLP([4, 3, 2], output_norm=True).double()
+    names = [name for name, _ in network.named_children()]
+    assert names == ["flatten", "linear_1", "activation_1", "linear_2", "norm_2"]
+    outputs = network(10 * torch.randn(64, 4).double())
+    torch.testing.assert_close(outputs.mean(0), torch.zeros(2).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(outputs.var(0, correction=0), torch.ones(2).double(), atol=1e-2, rtol=0)
+
+
 def test_without_bias_it_is_homogeneous():
     network, x = (
         MLP([4, 8, 3], bias=False, activation="leaky_relu").double(),
