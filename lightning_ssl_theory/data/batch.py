@@ -42,6 +42,7 @@ from lightning_ssl_theory.data.batch_formats import (
     num_rows,
     split,
 )
+from lightning_ssl_theory.data.clean_images import SeededImages
 
 
 def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
@@ -55,7 +56,8 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
         List of A >= `min_views` tensors (N, *input), or dictionaries of tensors, untouched.
 
     Raises:
-        InputError: the format is unknown, or there are too few views, or they differ in the number of samples.
+        InputError: the format is unknown, or there are too few views, or they differ in the number of samples, or views
+            are yet to be made of the images.
 
     Example:
         >>> import torch
@@ -63,6 +65,11 @@ def read_views(batch: Any, *, min_views: int = 2) -> list[Any]:
         [3, 3]
     """
     check_integer(min_views, "min_views")
+    if isinstance(batch, SeededImages):
+        raise InputError(
+            "Expected views in the batch, got the stored images of ImageDataModule(augment_on_device=True); give a "
+            "Trainer `datamodule=` and not its loaders, or call its `on_after_batch_transfer(batch, 0)` yourself."
+        )
     views, _ = split(batch)
     if len(views) < min_views:
         raise InputError(
@@ -197,7 +204,7 @@ def _class_labels(found: Any, count: int) -> Tensor | None:
         return labels.argmax(1) if is_one_hot and bool((labels >= 0).all()) else None
     if labels.ndim != 1 or (labels.is_floating_point() and bool((labels != labels.round()).any())):
         return None
-    return labels.long() if labels.is_floating_point() or labels.dtype == torch.bool else labels
+    return labels.long()  # in 8 bits without a sign no label would compare with -1
 
 
 def _is_list_of_numbers(found: Any) -> bool:

@@ -64,7 +64,7 @@ class DigitsDataModule(LightningDataModule):
         check_integer(batch_size, "batch_size")
         check_integer(num_views, "num_views")
         check_seed(seed)
-        self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
+        self._num_views, self._seed = num_views, seed
         self._strengths = {
             "rotation": strength_of(rotation, "rotation", usual=15.0, maximum=180),
             "shift": strength_of(shift, "shift", usual=1.0, maximum=8),
@@ -96,7 +96,7 @@ class DigitsDataModule(LightningDataModule):
             strengths=self._strengths,
             seed=self._seed,
         )
-        return training_loader(views, self._batch_size, seed=self._seed, collate_fn=_identity)
+        return training_loader(views, self.hparams["batch_size"], seed=self._seed, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out third, clean.
@@ -104,7 +104,7 @@ class DigitsDataModule(LightningDataModule):
         Returns:
             Loader of batches (images, labels): (N, 1, 8, 8), and (N,).
         """
-        return _clean_loader(*self._held_out, batch_size=self._batch_size)
+        return _clean_loader(*self._held_out, batch_size=self.hparams["batch_size"])
 
     def test_dataloader(self) -> DataLoader:
         """The held-out third, clean.
@@ -120,7 +120,7 @@ class DigitsDataModule(LightningDataModule):
         Returns:
             Loader of batches (images, labels): (N, 1, 8, 8), and (N,), in a fixed order.
         """
-        return _clean_loader(*self._train, batch_size=self._batch_size)
+        return _clean_loader(*self._train, batch_size=self.hparams["batch_size"])
 
     def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
         """Views of the held-out third, the clean one first, the same at every pass: for `GeneralizationMonitor`.
@@ -137,7 +137,7 @@ class DigitsDataModule(LightningDataModule):
             labels,
             lambda generator: _view(images, self._strengths, self._noise, generator),
             num_views=num_views,
-            batch_size=self._batch_size,
+            batch_size=self.hparams["batch_size"],
             seed=self._seed,
         )
 

@@ -102,24 +102,28 @@ class EpochLoader(DataLoader):
     """Loader over an `EpochSampler` that keeps its place in the epoch in Lightning's checkpoints.
 
     The state is the epoch and the number of batches that were handed out, the same on all processes. A loader with
-    a restored state gives the rest of that epoch first, and whole epochs from then on.
+    a restored state gives the rest of that epoch first, and whole epochs from then on. One that Lightning has made anew
+    with a sampler of its own, as for `overfit_batches` and in prediction, has no place to keep.
     """
 
-    sampler: EpochSampler
     _num_given = 0
 
     # a generator, since Lightning asks for the iterator before it tells the sampler the epoch, and loader processes
     # draw their first samples at once
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self._num_given = self.sampler.num_skipped // (self.batch_size or 1)
+        sampler = self._epochs
+        self._num_given = sampler.num_skipped // (self.batch_size or 1) if sampler else 0
         for batch in super().__iter__():
             self._num_given += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and the number of its batches that were handed out."""
+        """Returns the epoch and the number of its batches that were handed out; nothing without an `EpochSampler`."""
+        sampler = self._epochs
+        if sampler is None:
+            return {}
         is_whole = self._num_given == len(self)
-        return {"epoch": self.sampler.epoch + is_whole, "batch": 0 if is_whole else self._num_given}
+        return {"epoch": sampler.epoch + is_whole, "batch": 0 if is_whole else self._num_given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Start the next pass at a place.
@@ -127,9 +131,16 @@ class EpochLoader(DataLoader):
         Args:
             state: what `state_dict` returned.
         """
-        self.sampler.set_epoch(state["epoch"])
+        sampler = self._epochs
+        if sampler is None or not state:
+            return
+        sampler.set_epoch(state["epoch"])
         self._num_given = state["batch"]
-        self.sampler.num_skipped = self._num_given * (self.batch_size or 1)
+        sampler.num_skipped = self._num_given * (self.batch_size or 1)
+
+    @property
+    def _epochs(self) -> EpochSampler | None:
+        return self.sampler if isinstance(self.sampler, EpochSampler) else None
 
 
 def check_seed(seed: int) -> None:

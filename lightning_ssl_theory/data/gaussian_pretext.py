@@ -120,7 +120,7 @@ class GaussianPretextDataModule(LightningDataModule):
         self.moments: PretextMoments = (
             pretext_moments(covariance, num_features, num_pretext) if given else world  # type: ignore[arg-type]
         )
-        self._batch_size, self._num_held_out, self._seed = batch_size, num_held_out, seed
+        self._num_held_out, self._seed = num_held_out, seed
         self._train = self.draw(num_samples, generator=_stream(seed, _TRAINING))
         self._num_labels = num_samples if num_labels is None else num_labels
 
@@ -141,7 +141,7 @@ class GaussianPretextDataModule(LightningDataModule):
             InputError: The batch size exceeds the number of training samples of a process.
         """
         rows = _OrderedByEpoch(_columns(self._train, self._num_labels), seed=self._seed)
-        return training_loader(rows, self._batch_size, seed=self._seed, collate_fn=_identity)
+        return training_loader(rows, self.hparams["batch_size"], seed=self._seed, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:
         """Held-out samples with their targets, always the same.
@@ -191,7 +191,7 @@ class GaussianPretextDataModule(LightningDataModule):
     def _known_loader(self, stream: int) -> DataLoader:
         samples = self.draw(self._num_held_out, generator=_stream(self._seed, stream))
         return DataLoader(
-            _Rows(_columns(samples, self._num_held_out)), self._batch_size, collate_fn=_identity
+            _Rows(_columns(samples, self._num_held_out)), self.hparams["batch_size"], collate_fn=_identity
         )
 
 

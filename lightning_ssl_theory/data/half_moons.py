@@ -69,12 +69,7 @@ class HalfMoonsDataModule(LightningDataModule):
         check_seed(seed)
         for name, deviation in {"noise": noise, "view_noise": view_noise}.items():
             check_number(deviation, name, "[0, inf)", advice="0 switches it off")
-        self._batch_size, self._num_views, self._view_noise, self._seed = (
-            batch_size,
-            num_views,
-            view_noise,
-            seed,
-        )
+        self._num_views, self._view_noise, self._seed = num_views, view_noise, seed
         points, labels = make_moons(2 * num_samples, noise=noise, random_state=seed)  # shuffled
         images = torch.from_numpy(points).float() - _CENTRE
         self._train, self._held_out = zip(
@@ -98,7 +93,7 @@ class HalfMoonsDataModule(LightningDataModule):
             InputError: The batch size exceeds the number of training points of a process.
         """
         views = _MoonViews(*self._train, num_views=self._num_views, noise=self._view_noise, seed=self._seed)
-        return training_loader(views, self._batch_size, seed=self._seed, collate_fn=_identity)
+        return training_loader(views, self.hparams["batch_size"], seed=self._seed, collate_fn=_identity)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out points.
@@ -106,7 +101,7 @@ class HalfMoonsDataModule(LightningDataModule):
         Returns:
             Loader of batches (points, labels): (N, 2), and (N,).
         """
-        return DataLoader(TensorDataset(*self._held_out), self._batch_size)
+        return DataLoader(TensorDataset(*self._held_out), self.hparams["batch_size"])
 
     def test_dataloader(self) -> DataLoader:
         """The held-out points.
@@ -122,7 +117,7 @@ class HalfMoonsDataModule(LightningDataModule):
         Returns:
             Loader of batches (points, labels): (N, 2), and (N,), in a fixed order.
         """
-        return DataLoader(TensorDataset(*self._train), self._batch_size)
+        return DataLoader(TensorDataset(*self._train), self.hparams["batch_size"])
 
     def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
         """Views of the held-out points, the point itself first, the same at every pass: for `GeneralizationMonitor`.
@@ -139,7 +134,7 @@ class HalfMoonsDataModule(LightningDataModule):
             labels,
             lambda generator: points + self._view_noise * torch.randn(points.shape, generator=generator),
             num_views=num_views,
-            batch_size=self._batch_size,
+            batch_size=self.hparams["batch_size"],
             seed=self._seed,
         )
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -45,8 +46,19 @@ class ImageSet(NamedTuple):
     usual: Strengths = Strengths()
 
 
-def _read_by_train_flag(kind: Callable[..., Dataset[Any]]) -> Callable[[Path, Part, bool], Dataset[Any]]:
-    return lambda root, part, download: kind(root, train=part == "train", download=download)
+# Functions with names, so that a data module can be pickled, as for processes that are spawned.
+def _read_by_train_flag(
+    kind: Callable[..., Dataset[Any]], root: Path, part: Part, download: bool
+) -> Dataset[Any]:
+    return kind(root, train=part == "train", download=download)
+
+
+def _read_by_split(kind: Callable[..., Dataset[Any]], root: Path, part: Part, download: bool) -> Dataset[Any]:
+    return kind(str(root), split=part, download=download)
+
+
+def _read_folder(root: Path, part: Part, download: bool) -> Dataset[Any]:
+    return open_image_folder(root, part)
 
 
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
@@ -56,7 +68,7 @@ _STL10 = ("train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y
 
 IMAGE_SETS: dict[ImageSetName, ImageSet] = {
     "mnist": ImageSet(
-        _read_by_train_flag(MNIST),
+        partial(_read_by_train_flag, MNIST),
         folder="MNIST/raw",
         files=_IDX,
         size=28,
@@ -66,7 +78,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         usual=Strengths(crop=0.6, flip=0.0, gray=0.0),
     ),
     "fashion_mnist": ImageSet(
-        _read_by_train_flag(FashionMNIST),
+        partial(_read_by_train_flag, FashionMNIST),
         folder="FashionMNIST/raw",
         files=_IDX,
         size=28,
@@ -76,7 +88,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         usual=Strengths(crop=0.6, gray=0.0),
     ),
     "cifar10": ImageSet(
-        _read_by_train_flag(CIFAR10),
+        partial(_read_by_train_flag, CIFAR10),
         folder="cifar-10-batches-py",
         files=_CIFAR10,
         size=32,
@@ -85,7 +97,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         std=(0.2470, 0.2435, 0.2616),
     ),
     "cifar100": ImageSet(
-        _read_by_train_flag(CIFAR100),
+        partial(_read_by_train_flag, CIFAR100),
         folder="cifar-100-python",
         files=("train", "test", "meta"),
         size=32,
@@ -94,7 +106,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         std=(0.2673, 0.2564, 0.2762),
     ),
     "stl10": ImageSet(
-        lambda root, part, download: STL10(str(root), split=part, download=download),
+        partial(_read_by_split, STL10),
         folder="stl10_binary",
         files=_STL10,
         size=96,
@@ -104,7 +116,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         usual=Strengths(blur=0.5),
     ),
     "svhn": ImageSet(
-        lambda root, part, download: SVHN(str(root), split=part, download=download),
+        partial(_read_by_split, SVHN),
         folder="",
         files=("train_32x32.mat", "test_32x32.mat"),
         size=32,
@@ -114,7 +126,7 @@ IMAGE_SETS: dict[ImageSetName, ImageSet] = {
         usual=Strengths(flip=0.0),
     ),
     "image_folder": ImageSet(
-        lambda root, part, download: open_image_folder(root, part),
+        _read_folder,
         folder="",
         files=(),
         size=224,

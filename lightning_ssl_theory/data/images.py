@@ -135,7 +135,7 @@ class ImageDataModule(LightningDataModule):
         )
         self._facts = _facts_of(dataset, download=download)
         self._dataset, self._data_dir, self._download = dataset, Path(data_dir), download
-        self._batch_size, self._num_views, self._seed = batch_size, num_views, seed
+        self._num_views, self._seed = num_views, seed
         self._num_workers, self._num_probe_samples = num_workers, num_probe_samples
         self._num_train_samples, self._on_device = num_train_samples, augment_on_device
         if augment_on_device:  # else a module's own hook of this name is the one that Lightning calls
@@ -198,7 +198,9 @@ class ImageDataModule(LightningDataModule):
             views = MultiViewDataset(
                 images, self._random(), num_views=self._num_views, seed=self._seed, others=small
             )
-        return training_loader(views, self._batch_size, seed=self._seed, num_workers=self._num_workers)
+        return training_loader(
+            views, self.hparams["batch_size"], seed=self._seed, num_workers=self._num_workers
+        )
 
     def val_dataloader(self) -> DataLoader:
         """The test images, clean.
@@ -252,7 +254,7 @@ class ImageDataModule(LightningDataModule):
     def _mixed_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
         return DataLoader(
             _mixed(images, limit),
-            self._batch_size,
+            self.hparams["batch_size"],
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
         )

@@ -12,6 +12,8 @@ from torch.autograd import Function
 from lightning_ssl_theory.checks import InputError, check_shape
 from lightning_ssl_theory.distributed import all_sum_with_grad, is_distributed
 
+SMALL_BATCH_ADVICE = "take larger batches, and leave out a small last one by drop_last=True of the loader"
+
 
 class BatchMoments(NamedTuple):
     """Mean and variance of every feature of V views over the samples of all ranks.
@@ -64,7 +66,7 @@ def check_count(count: int, at_least: int, reason: str) -> None:
     """Raise InputError unless there are enough samples over all ranks."""
     if count < at_least:
         raise InputError(
-            f"Expected at least {at_least} samples over all ranks in `z1`, got {count}; {reason}."
+            f"Expected at least {at_least} samples over all ranks in `z1`, got {count}; {reason}: {SMALL_BATCH_ADVICE}."
         )
 
 

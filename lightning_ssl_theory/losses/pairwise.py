@@ -19,7 +19,7 @@ from lightning_ssl_theory.distributed import (
     is_distributed,
     row_places,
 )
-from lightning_ssl_theory.losses.batch_moments import two_views
+from lightning_ssl_theory.losses.batch_moments import SMALL_BATCH_ADVICE, two_views
 from lightning_ssl_theory.losses.sample_rows import unit_rows
 
 Distance = Literal["cosine", "squared"]
@@ -180,4 +180,6 @@ def check_pairs(r: Tensor) -> None:
 def check_contrast(count: int, what: str) -> None:
     """Raise InputError unless there are two samples, so that each is a negative of the other."""
     if count < 2:
-        raise InputError(f"Expected at least 2 {what}, got {count}; without negatives there is no contrast.")
+        raise InputError(
+            f"Expected at least 2 {what}, got {count}; without negatives there is no contrast: {SMALL_BATCH_ADVICE}."
+        )

@@ -3,8 +3,9 @@ r"""InfoNCE on inner products, whose gradient flows through the anchor only."""
 import torch
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import InputError, check_positive, check_shape
+from lightning_ssl_theory.checks import check_positive, check_shape
 from lightning_ssl_theory.distributed import all_gather_rows, all_sum_with_grad, row_places
+from lightning_ssl_theory.losses.pairwise import check_contrast
 
 
 class StopGradientInfoNCELoss(nn.Module):
@@ -80,10 +81,7 @@ class StopGradientInfoNCELoss(nn.Module):
             check_shape(rows, name, f"{z1.shape[0]} {z1.shape[1]}")
         places = row_places(z1)
         first, count = places.first, places.total
-        if count < 2:
-            raise InputError(
-                f"Expected at least 2 samples over all ranks, got {count}; without negatives there is no contrast."
-            )
+        check_contrast(count, "samples over all ranks")
         dtype = torch.promote_types(z1.dtype, torch.float32)
         with torch.autocast(z1.device.type, enabled=False):
             anchors = z1.to(dtype)

@@ -93,7 +93,7 @@ class SupervisedContrastiveLoss(nn.Module):
 
     def _similarity_and_loss(self, z1: Tensor, z2: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         z1, z2 = two_views(z1, z2)
-        _check_labels(labels, len(z1))
+        labels = _checked_labels(labels, len(z1))
         places = row_places(z1)
         check_contrast(places.total, "samples over all ranks")
         with torch.autocast(z1.device.type, enabled=False):
@@ -121,17 +121,19 @@ def _mean_positive(z1: Tensor, z2: Tensor, labels: Tensor, places: RowPlaces) ->
 
 def _classes(labels: Tensor, places: RowPlaces) -> tuple[Tensor, Tensor, Tensor]:
     # Labels present on any rank, all unlabelled samples as one; index of each own sample's, and how many have it.
-    everyone = all_gather_rows(labels.long(), places)
+    everyone = all_gather_rows(labels, places)
     classes, index, counts = everyone.unique(return_inverse=True, return_counts=True)
     return classes, index[places.first : places.first + len(labels)], counts
 
 
-def _check_labels(labels: Tensor, num_rows: int) -> None:
+def _checked_labels(labels: Tensor, num_rows: int) -> Tensor:
     is_integer = isinstance(labels, Tensor) and not labels.is_complex() and not labels.is_floating_point()
     are_classes = is_integer and labels.dtype != torch.bool
     check_targets(labels.clamp(min=0) if are_classes else labels, num_rows, None, "labels")
+    labels = labels.long()  # in 8 bits without a sign no label would compare with -1
     if (labels < -1).any():
         raise InputError(
             f"Expected `labels` of at least -1, got {int(labels.min())}; number classes from 0, and mark samples "
             "without label by -1."
         )
+    return labels

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import InputError, check_flag, check_shape
 from lightning_ssl_theory.distributed import RowPlaces, all_gather_rows, all_sum_with_grad, row_places
+from lightning_ssl_theory.losses.batch_moments import SMALL_BATCH_ADVICE
 from lightning_ssl_theory.losses.pairwise import check_pairs
 
 
@@ -122,7 +123,7 @@ def _neighbour_weight(r: Tensor) -> Tensor:
 def _next_rows(rows: Tensor, places: RowPlaces) -> Tensor:
     if places.total < 2:
         raise InputError(
-            f"Expected at least 2 samples to take negatives from, got {places.total}; pass a larger batch."
+            f"Expected at least 2 samples to take negatives from, got {places.total}; {SMALL_BATCH_ADVICE}."
         )
     return all_gather_rows(rows, places).roll(-1, dims=0)[places.first : places.first + len(rows)]
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_ssl_theory.checks import check_instance
 from lightning_ssl_theory.data.batch import read_images, read_views
+from lightning_ssl_theory.modules.in_turn import in_turn
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
 from lightning_ssl_theory.modules.view_pairs import (
@@ -84,7 +85,7 @@ class ContrastiveSSL(LightningModule):
         Returns:
             Tensor (N, E).
         """
-        return self.projector(self.backbone(images))
+        return in_turn(images, backbone=self.backbone, projector=self.projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One loss.
@@ -101,13 +102,17 @@ class ContrastiveSSL(LightningModule):
         pairs = unordered_pairs(embeddings, full_size_views(views))
         return logged_loss(self, mean_parts(self.loss, pairs, *labels_along(self.loss, batch)))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self.embed(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.embed(read_images(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one.

@@ -1,13 +1,21 @@
 """The field's usual learning rate: a linear rise, then half a cosine down."""
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_ssl_theory.checks import InputError, check_instance, check_integer, check_number
+from lightning_ssl_theory.checks import (
+    InputError,
+    check_callable,
+    check_instance,
+    check_integer,
+    check_number,
+)
 
 
 class CosineWarmup(LRScheduler):
@@ -18,9 +26,9 @@ class CosineWarmup(LRScheduler):
         c + (1 - c)\, \frac{1 + \cos(\pi\,(t - w) / (T - 1 - w))}{2} \quad (w \le t < T), \qquad c \quad (t \ge T)
 
     As `scheduler=` of this library's modules, with `scheduler_interval="step"`, T is what the Trainer will make, or its
-    epochs with "epoch"; elsewhere pass it. A resumed run goes on along the curve that it began with. A group of
-    parameters that joins the optimizer later, as those that a finetuning callback thaws, goes on along the curve from
-    the rate that it joins with.
+    epochs with "epoch"; elsewhere pass it, or say by `take_steps_from` who knows. A resumed run goes on along the curve
+    that it began with. A group of parameters that joins the optimizer later, as those that a finetuning callback thaws,
+    goes on along the curve from the rate that it joins with.
 
     Args:
         optimizer: whose learning rates are scheduled.
@@ -66,10 +74,29 @@ class CosineWarmup(LRScheduler):
             or_none=True,
         )
         self.total_steps = total_steps
+        self._ask: Callable[[], int] | None = None
         super().__init__(optimizer)
+
+    def take_steps_from(self, ask: Callable[[], int]) -> None:
+        """Let T be asked for when it is needed first, after the first step.
+
+        Args:
+            ask: gives T; not called where T is known.
+        """
+        check_callable(ask, "ask")
+        self._ask = ask
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state, T with it."""
+        self._learn_steps()
+        state = super().state_dict()
+        del state["_ask"]
+        return state
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Returns the learning rate of each group at the present step."""
+        if self.last_epoch > 0:
+            self._learn_steps()
         factor = self._factor(self.last_epoch)
         later = self.optimizer.param_groups[len(self.base_lrs) :]
         if not later:
@@ -79,6 +106,10 @@ class CosineWarmup(LRScheduler):
         return [float(rate) * factor for rate in self.base_lrs] + [
             float(group["lr"]) * share for group in later
         ]
+
+    def _learn_steps(self) -> None:
+        if self.total_steps is None and self._ask is not None:
+            self.total_steps = self._ask()
 
     def _factor(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -100,16 +131,27 @@ def set_steps_of_trainer(
 ) -> None:
     """Tell a `CosineWarmup` that does not know it how many steps a module's Trainer will make.
 
+    A Trainer counts steps by its training loader. Were that made now, where optimisers are configured, a resumed run
+    would not put it to its place in the epoch: so it is asked later.
+
     Args:
         scheduler: any; others are left alone.
         module: attached to the Trainer of the run.
         interval: what the scheduler counts.
 
     Raises:
-        InputError: the Trainer has no end.
+        InputError: the Trainer has no end; where only its data say so, after the first step.
     """
     if not isinstance(scheduler, CosineWarmup) or scheduler.total_steps is not None:
         return
+    ask = partial(_steps_of_trainer, module, interval)
+    if interval == "step" and module.trainer.max_epochs != -1:
+        scheduler.take_steps_from(ask)
+    else:
+        scheduler.total_steps = ask()
+
+
+def _steps_of_trainer(module: LightningModule, interval: Literal["epoch", "step"]) -> int:
     trainer = module.trainer
     total = trainer.estimated_stepping_batches if interval == "step" else trainer.max_epochs
     if total is None or not 0 < total < math.inf:
@@ -117,4 +159,4 @@ def set_steps_of_trainer(
             f"Expected a Trainer with an end in {interval}s, got none for CosineWarmup; pass max_epochs= to the "
             "Trainer or total_steps= to the scheduler."
         )
-    scheduler.total_steps = int(total)  # a trial of a few steps may end within the rise
+    return int(total)  # a trial of a few steps may end within the rise

@@ -72,13 +72,17 @@ class FeatureDecouplingSSL(LightningModule):
         negatives = self(read_images(batch))
         return logged_loss(self, self.loss.parts(first, second, negatives))  # type: ignore[operator]
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self(read_images(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns the optimiser of all parameters that are not frozen."""

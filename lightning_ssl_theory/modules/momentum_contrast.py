@@ -9,10 +9,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_ssl_theory.checks import check_flag, check_instance, check_number
+from lightning_ssl_theory.checks import check_flag, check_instance, check_number, check_shape
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.distributed import all_gather_rows
 from lightning_ssl_theory.losses.queued_info_nce import QueuedInfoNCELoss
+from lightning_ssl_theory.modules.in_turn import in_turn
 from lightning_ssl_theory.modules.key_queue import KeyQueue
 from lightning_ssl_theory.modules.momentum_target import AfterEveryStep, frozen_copies, move_target_
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
@@ -99,34 +100,45 @@ class MomentumContrastSSL(LightningModule):
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns what enters the loss, the queries: (N, *) to (N, E)."""
-        return self.projector(self.backbone(images))
+        return in_turn(images, backbone=self.backbone, projector=self.projector)
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
         """Returns the keys, without a gradient: (N, *) to (N, E)."""
-        return self.target_projector(self.target_backbone(images))
+        if self._trainer is not None and self._trainer.training:
+            self._follow()  # whatever of the step and the hooks a subclass overrides
+        return in_turn(images, backbone=self.target_backbone, projector=self.target_projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over the pairs of a query and a key; then the keys enter the queue."""
-        self._follow()
+        is_training = torch.is_grad_enabled()  # a subclass may take this step in validation, too
+        if is_training:
+            self._follow()
         views, is_symmetric = read_views(batch), self.hparams["symmetric"]
         chosen = full_size_views(views)
         keys = of_every_view(self.target, views, chosen if is_symmetric else chosen[-1:])
+        for one in keys.values():
+            check_shape(one, "keys", "N E")
         asking = [index for index in range(len(views)) if is_symmetric or index not in keys]
         queries = of_every_view(self.embed, views, asking)
         queue = self.queue.rows(next(iter(keys.values())))
         parts = mean_parts(self.loss, pairs_with_targets(queries, keys), queue)
-        self.queue.push(keys_of_all_ranks(list(keys.values())))
+        if is_training:
+            self.queue.push(keys_of_all_ranks(list(keys.values())))
         return logged_loss(self, parts)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through both networks, so that hooks on their layers fire."""
         self.embed(read_images(batch))
         self.target(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one."""

@@ -66,6 +66,9 @@ def follow_(target: nn.Module, online: nn.Module, momentum: float) -> None:
     Raises:
         InputError: If one has parameters that the other has not.
 
+    Warns:
+        UserWarning: If the parameters are in half precision, which has not the digits for a moving average.
+
     Example:
         >>> target, online = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
         >>> target.weight.data, online.weight.data = torch.tensor([[1.0]]), torch.tensor([[3.0]])
@@ -78,6 +81,13 @@ def follow_(target: nn.Module, online: nn.Module, momentum: float) -> None:
         raise InputError(
             f"Expected the trained network to have the parameters that its target was copied from, got {len(fixed)} "
             f"and {len(moved)} of them, or other shapes; change `backbone` and `projector` before the module is built."
+        )
+    if 0 < momentum < 1 and any(parameter.dtype.itemsize < 4 for parameter in moved):
+        warnings.warn(  # shown once, by Python's default
+            f"Expected weights of at least 32 bits for a moving average, got {moved[0].dtype}: steps of "
+            f"{1 - momentum:.2g} of the way to the trained network are lost to rounding, and the target hardly moves; "
+            'train with precision="bf16-mixed" or "16-mixed".',
+            stacklevel=2,
         )
     if moved:
         get_ema_multi_avg_fn(momentum)(moved, fixed, 0)

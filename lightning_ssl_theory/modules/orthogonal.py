@@ -90,13 +90,17 @@ class OrthogonalSSL(LightningModule):
                 parts = {name: scale * value for name, value in parts.items()}
         return logged_loss(self, parts)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self(read_images(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> ConstrainedSGD:
         """Returns gradient descent under the constraint."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_ssl_theory.checks import InputError, check_flag, check_instance, check_number, check_word
 from lightning_ssl_theory.data.batch import read_images, read_views
 from lightning_ssl_theory.losses.negative_cosine import NegativeCosineLoss
+from lightning_ssl_theory.modules.in_turn import in_turn
 from lightning_ssl_theory.modules.momentum_target import (
     AfterEveryStep,
     EMASchedule,
@@ -106,20 +107,23 @@ class PredictorSSL(LightningModule):
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns what enters the loss, the predictions: (N, *) to (N, E)."""
-        return self.predictor(self.projector(self.backbone(images)))
+        return in_turn(images, backbone=self.backbone, projector=self.projector, predictor=self.predictor)
 
     @torch.no_grad()
     def target(self, images: Tensor) -> Tensor:
         """Returns what the target network makes of images, without a gradient: (N, *) to (N, E)."""
         if self.hparams["ema"] is None:
-            return self.projector(self.backbone(images))
-        return self.target_projector(self.target_backbone(images))
+            return self._project(images)
+        if self._trainer is not None and self._trainer.training:
+            self._follow()  # whatever of the step and the hooks a subclass overrides
+        return in_turn(images, backbone=self.target_backbone, projector=self.target_projector)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean of the loss over all ordered pairs of views."""
-        self._follow()
+        if torch.is_grad_enabled():  # a subclass may take this step in validation, too
+            self._follow()
         views = read_views(batch)
-        projections = of_every_view(lambda view: self.projector(self.backbone(view)), views)
+        projections = of_every_view(self._project, views)
         predictions = {index: self.predictor(projection) for index, projection in projections.items()}
         chosen = full_size_views(views)
         if self.hparams["ema"] is not None:
@@ -131,15 +135,19 @@ class PredictorSSL(LightningModule):
             }
         return logged_loss(self, mean_parts(self.loss, pairs_with_targets(predictions, targets)))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through both networks, so that hooks on their layers fire."""
         self.embed(read_images(batch))
         if self.hparams["ema"] is not None:
             self.target(read_images(batch))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(batch))
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one."""
@@ -153,6 +161,9 @@ class PredictorSSL(LightningModule):
         self._follow()
         if self.hparams["ema"] is not None:
             _momentum(self)  # raises now where it cannot be told
+
+    def _project(self, images: Tensor) -> Tensor:
+        return in_turn(images, backbone=self.backbone, projector=self.projector)
 
     def _follow(self) -> None:
         # also where a subclass overrides `on_train_start` or `configure_optimizers`

@@ -21,6 +21,7 @@ from lightning_ssl_theory.data.four_rotations import four_rotations
 from lightning_ssl_theory.data.pretext_targets import read_downstream, read_pretext
 from lightning_ssl_theory.losses.boosted_least_squares import BoostedLeastSquaresLoss
 from lightning_ssl_theory.losses.prediction import PredictionLoss
+from lightning_ssl_theory.modules.in_turn import in_turn
 from lightning_ssl_theory.modules.optimization import Optimization, SchedulerInterval
 from lightning_ssl_theory.modules.training_loss import logged_loss
 
@@ -96,7 +97,7 @@ class PretextSSL(LightningModule):
 
     def embed(self, images: Tensor) -> Tensor:
         """Returns what enters the loss, predictions of z or the processor's outputs: (N, *) to (N, E)."""
-        return self.head(self.backbone(images))
+        return in_turn(images, backbone=self.backbone, head=self.head)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One loss.
@@ -117,13 +118,17 @@ class PretextSSL(LightningModule):
             return logged_loss(self, self.loss.parts(outputs, codes, *known))
         return logged_loss(self, {"loss": self.loss(outputs, targets)})
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Send the clean images through the network, so that hooks on its layers fire."""
         self.embed(read_images(self._usual(batch)))
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """The same as in validation."""
         self.embed(read_images(self._usual(batch)))
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the features of the clean images of a batch, as `forward` does."""
+        return self(read_images(self._usual(batch)))
 
     def configure_optimizers(self) -> Any:
         """The optimiser of all parameters that are not frozen, with its scheduler if there is one.

@@ -1,8 +1,10 @@
 """The two-layer network of the orthogonality-constrained theory."""
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lightning_ssl_theory.checks import InputError, check_integer, check_shape
+from lightning_ssl_theory.manifolds.orthonormal_steps import check_constrained
 from lightning_ssl_theory.networks.activations import ActivationName, activation_layer
 
 
@@ -62,8 +64,10 @@ class TwoLayerNetwork(nn.Module):
             Shape (N, Z).
 
         Raises:
-            InputError: If a sample does not have D numbers.
+            InputError: If a sample does not have D numbers, or weights that a parametrisation computes are in half
+                precision.
         """
+        self._check_precision()
         check_shape(inputs, "inputs", "*")
         width = inputs.shape[1:].numel() if inputs.ndim > 1 else None
         if width != self.hidden.in_features:
@@ -72,6 +76,12 @@ class TwoLayerNetwork(nn.Module):
                 f"got {tuple(inputs.shape)}; set in_features to the number of values of one sample."
             )
         return self.output(self.activation(self.hidden(inputs.flatten(1))))
+
+    # neither Cayley's map nor the exponential exists in half precision
+    def _check_precision(self) -> None:
+        for layer in (self.hidden, self.output):
+            if parametrize.is_parametrized(layer, "weight"):
+                check_constrained(layer.parametrizations.weight.original)  # type: ignore[union-attr,arg-type]
 
     def product(self) -> Tensor:
         """The linear map W_2^T W_1 of both layers, shape (Z, D): with the identity as activation, the network."""

@@ -3,6 +3,7 @@ import torch
 
 from lightning_ssl_theory.data import read_images, read_labels, read_views
 from lightning_ssl_theory.data.batch import read_known_labels, read_latents
+from lightning_ssl_theory.data.clean_images import SeededImages
 
 X1, X2, Y = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2), torch.tensor([0, 1, 2])
 IDS = torch.tensor([7, 8, 9])
@@ -100,6 +101,24 @@ def test_known_labels_are_the_labels_or_a_sentence():
         ValueError, match=r"Expected labels in the batch, found none; pass batches \(images, labels\)"
     ):
         read_known_labels([X1, X2])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_few_bits_are_indices(dtype):
+    labels = torch.tensor([2, 0, 1], dtype=dtype)
+    for read in (read_labels, read_known_labels):
+        assert read((X1, labels)).dtype == torch.int64
+        assert read((X1, labels)).tolist() == [2, 0, 1]
+
+
+def test_stored_images_are_no_views_yet():
+    batch = SeededImages(torch.zeros(3, 3, 4, 4, dtype=torch.uint8), torch.arange(3), torch.arange(3))
+    with pytest.raises(
+        ValueError, match=r"got the stored images of .*augment_on_device=True\); give a Trainer"
+    ):
+        read_views(batch)
+    assert read_images(batch) is batch.images
+    assert read_labels(batch).tolist() == [0, 1, 2]
 
 
 FLAT = X1.flatten(1)

@@ -76,6 +76,12 @@ def test_equals_pytorch_metric_learning() -> None:
     close(grad(value, z), grad(expected, z), rtol=1e-5, atol=1e-5)
 
 
+def test_labels_of_eight_bits():
+    labels = torch.tensor([0, 1, 0, 255], dtype=torch.uint8)
+    z1, z2 = torch.randn(2, 4, 3)
+    assert SupervisedContrastiveLoss()(z1, z2, labels) == SupervisedContrastiveLoss()(z1, z2, labels.long())
+
+
 def test_edges_have_finite_gradients_and_nan_stays() -> None:
     for z in (torch.zeros(4, 3), torch.ones(4, 3), 1e4 * torch.eye(4, 3)):
         leaf = z.requires_grad_()

@@ -138,7 +138,8 @@ def test_ranks_give_the_value_and_gradient_of_the_concatenation(
 def test_rejects_one_sample() -> None:
     z = torch.ones(1, 3)
     with pytest.raises(
-        ValueError, match="at least 2 samples to take negatives from, got 1; pass a larger batch"
+        ValueError,
+        match="at least 2 samples to take negatives from, got 1; take larger batches, and leave out",
     ):
         TraceLoss()(z, z)
     assert TraceLoss(contrastive=False)(z, z).item() == -3.0

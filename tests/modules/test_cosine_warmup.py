@@ -130,6 +130,29 @@ def test_a_resumed_run_goes_on_along_the_curve(tmp_path):
     assert rest == pytest.approx(whole[2:])
 
 
+def test_a_run_resumed_within_an_epoch_sees_the_rest_of_its_data(tmp_path):
+    saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    whole, resumed = contrastive(), contrastive()
+    resumed.load_state_dict(whole.state_dict())
+    run(whole, max_epochs=2, callbacks=[saver], enable_checkpointing=True)
+    for step in (1, 4):
+        run(resumed, max_epochs=2, ckpt_path=tmp_path / f"step={step}.ckpt")
+        torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_a_length_that_is_asked_for_later_is_in_the_state():
+    one = optimizer()
+    scheduler = CosineWarmup(one, 2)
+    scheduler.take_steps_from(lambda: 7)
+    assert scheduler.total_steps is None
+    assert scheduler.state_dict()["total_steps"] == 7
+    other = CosineWarmup(optimizer(), 2)
+    other.load_state_dict(scheduler.state_dict())
+    other.take_steps_from(lambda: 9)
+    other.step()
+    assert other.total_steps == 7
+
+
 def test_a_group_that_joins_later_goes_on_along_the_curve():
     one, whole = optimizer(), []
     scheduler = CosineWarmup(one, 2, 8)

@@ -165,6 +165,34 @@ def test_a_smaller_last_batch_enters_as_it_is():
     torch.testing.assert_close(model.queue.keys, keys[-8:])
 
 
+class ValidatedByItsStep(MomentumContrastSSL):
+    """The loss of held-out batches, as many modules log it."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+
+@pytest.mark.filterwarnings("error:Expected an optimiser")
+@pytest.mark.filterwarnings("ignore:You called `self.log\\('train/loss'")
+def test_validation_by_the_training_step_changes_nothing():
+    alone, validated = small_model(), small_model(ValidatedByItsStep)
+    held_out = DataLoader(Batches(slice(3)), batch_size=None)
+    fit(alone, Batches())
+    trainer = Trainer(**QUIET | {"max_epochs": 2, "num_sanity_val_steps": 2})
+    trainer.validate(validated, held_out, verbose=False)
+    assert len(validated.queue.keys) == 0
+    trainer.fit(validated, DataLoader(Batches(), batch_size=None), held_out)
+    assert trainer.callback_metrics["val/loss"] > 0
+    torch.testing.assert_close(validated.state_dict(), alone.state_dict(), rtol=0, atol=0)
+
+
+def test_outputs_that_are_no_matrices_are_named():
+    model = small_model()
+    model.target_projector = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    with pytest.raises(ValueError, match=r"Expected `keys` of shape \(N, E\), got \(4,\); pass a matrix"):
+        model.training_step([torch.randn(4, 6)] * 2, 0)
+
+
 def test_the_last_of_the_large_views_is_the_key():
     found = []
 

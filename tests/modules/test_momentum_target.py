@@ -79,6 +79,17 @@ def test_networks_of_different_parameters_are_refused():
     follow_(nn.Identity(), nn.Identity(), 0.5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_not_the_digits_for_an_average(dtype):
+    target, online = nn.Linear(2, 3, dtype=dtype), nn.Linear(2, 3, dtype=dtype)
+    with pytest.warns(
+        UserWarning, match=r"got torch\.\w*float16: steps of 0\.004 .*; train with precision=.bf16-mixed"
+    ):
+        follow_(target, online, 0.996)
+    follow_(target, online, 0.0)  # a copy loses nothing
+    torch.testing.assert_close(target.state_dict(), online.state_dict(), rtol=0, atol=0)
+
+
 def test_cosine_momentum():
     values = [cosine_momentum(0.9, step, 10) for step in range(12)]
     assert values[0] == 0.9

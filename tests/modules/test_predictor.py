@@ -136,6 +136,15 @@ class WithoutSuper(PredictorSSL):
         return torch.optim.SGD(parts_parameters(self), lr=0.2)
 
 
+class OwnStep(WithoutSuper):
+    """The step is another one, too."""
+
+    def training_step(self, batch, batch_idx):
+        (first, second), _ = batch
+        pairs = ((first, second), (second, first))
+        return sum(self.loss(self.embed(a), self.target(b)) for a, b in pairs) / 2
+
+
 class TwoOptimizers(PredictorSSL):
     """The predictor has an optimiser of its own."""
 
@@ -156,8 +165,9 @@ def parts_parameters(model):
     return nn.ModuleList(parts_of(model)).parameters()
 
 
-def test_the_target_follows_though_a_subclass_overrides_the_hooks():
-    model = small_model(WithoutSuper, ema=0.7)
+@pytest.mark.parametrize("kind", [WithoutSuper, OwnStep])
+def test_the_target_follows_though_a_subclass_overrides_the_hooks(kind):
+    model = small_model(kind, ema=0.7)
     expected, target, _ = by_hand(model, batches(), momenta=[0.7] * 4)
     fit(model, batches())
     assert_same([*parts_of(model), model.target_backbone, model.target_projector], [*expected, *target])

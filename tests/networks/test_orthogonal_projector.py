@@ -109,9 +109,10 @@ def test_precisions_and_accumulation(constraint, precision):
     assert drift(model.projector) <= 1e-5
 
 
-def test_half_precision_weights_are_refused():
+@pytest.mark.parametrize("constraint", ["stiefel", "parametrization"])
+def test_half_precision_weights_are_refused(constraint):
     with pytest.raises(ValueError, match="Expected constrained parameters of dtype float32 or float64"):
-        fit(module(), precision="bf16-true")
+        fit(module(constraint), precision="bf16-true")
 
 
 def test_a_run_resumed_from_its_checkpoint_is_the_whole_one(tmp_path):
