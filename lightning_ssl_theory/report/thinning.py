@@ -51,7 +51,7 @@ def thinned(
     Example:
         >>> short = thinned(range(8), [0, 0, 9, 0, 0, 1, 0, 0], at_most=4)
         >>> short.steps, short.values, short.upper
-        ([0, 2.0, 5.0, 7], [0, 3.0, 0.3333333333333333, 0], [0, 9, 1, 0])
+        ([0.0, 2.0, 5.0, 7.0], [0.0, 3.0, 0.3333333333333333, 0.0], [0, 9, 1, 0])
     """
     lower = [v - d for v, d in zip(values, spread, strict=True)] if spread else values
     upper = [v + d for v, d in zip(values, spread, strict=True)] if spread else values
