@@ -2,12 +2,11 @@
 
     python examples/reproduce/wen_li2021_images.py --data-dir DIR [--num-seeds 1] [--full] [--device cuda]
 
-A small AlexNet learns by InfoNCE from two equal views, from crops, from crops and colours, and from labels. Of what it
-has learned stand beside one another: filters of the first layer, how seldom neurons fire layer by layer, pictures of
-the embedding, and the accuracy of linear probes over the number of labels. DIR holds train/<class>/* and
-test/<class>/*, such as CIFAR-10 as JPEGs. 5,000 images, 20 epochs and five seeds by default, each about five minutes of
-one core; fewer seeds leave the verdicts undecided. `--quick` shows that it runs, `--full` takes all images for 100
-epochs and a network four times as wide.
+A small AlexNet learns by InfoNCE from two equal views, from crops, from crops and colours, and from labels. Filters of
+the first layer, how seldom neurons fire layer by layer, pictures of the embedding, and linear probes over the number of
+labels stand beside one another. DIR holds train/<class>/* and test/<class>/*, such as CIFAR-10 as JPEGs. 5,000 images,
+20 epochs and five seeds by default, each about five minutes of one core; fewer seeds leave the verdicts undecided.
+`--quick` shows that it runs, `--full` takes all images for 100 epochs and a network four times as wide.
 """
 
 # %%
@@ -20,36 +19,11 @@ from sklearn.manifold import TSNE
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from lightning_ssl_theory import ContrastiveSSL, PretextSSL
+from lightning_ssl_theory import ContrastiveSSL, PretextSSL, probes, report
 from lightning_ssl_theory.data import ImageDataModule
 from lightning_ssl_theory.losses import InfoNCELoss
 from lightning_ssl_theory.metrics import ActivationSparsity, ActivationSparsityValues, linear_cka
 from lightning_ssl_theory.networks import MLP
-from lightning_ssl_theory.probes import (
-    LabelledFeatures,
-    knn_votes,
-    label_curve,
-    nearest_neighbours,
-    top_k_correct,
-)
-from lightning_ssl_theory.report import (
-    Reproduction,
-    Verdict,
-    increase_verdict,
-    joint_verdict,
-    mean_verdict,
-    paired_differences,
-    plot_embedding,
-    plot_filters,
-    plot_firing_rates,
-    plot_label_curves,
-    plot_means,
-    quiet_trainer,
-    run_script,
-    run_trials,
-    seeded,
-    values_of,
-)
 
 OFF = dict.fromkeys(("crop", "flip", "color", "gray", "blur"), 0.0)
 ARMS = {  # strengths of the augmentations
@@ -58,13 +32,12 @@ ARMS = {  # strengths of the augmentations
     "crops and colour": OFF | {"crop": 0.8, "flip": 0.5, "color": 0.5, "gray": 0.2},
     "supervised": OFF | {"crop": 0.8, "flip": 0.5},
 }
-NONE, CROPS, COLOUR, LABELS = ARMS
-UNTRAINED = "untrained"
+NONE, CROPS, COLOUR, LABELS, UNTRAINED = ALL = (*ARMS, "untrained")
 LAYERS = ("first convolution", "second convolution", "third convolution", "hidden layer")
-CONVOLUTIONS, DRAWN_LAYER = LAYERS[:3], 1  # the middle one
+CONVOLUTIONS, DRAWN = LAYERS[:3], LAYERS[1]
 NOISE = 0.5  # how often a neuron fires that reads noise without a threshold
-NUM_NEIGHBOURS, TEMPERATURE = 20, 0.07
-Rows = list[dict[str, Any]]
+NUM_NEAR, TEMPERATURE = 20, 0.07
+Rows, Features, Firing = list[dict[str, Any]], probes.LabelledFeatures, list[ActivationSparsityValues]
 
 
 class Sizes(NamedTuple):  # what --quick and --full change
@@ -93,12 +66,10 @@ def alexnet(width: int) -> nn.Sequential:
 
 def train(name: str, seed: int, data_dir: str, sizes: Sizes, device: str) -> tuple[dict[str, Any], Rows, Any]:
     """What a training has learned: its numbers, its accuracy over the number of labels, and what is drawn."""
-    counts = {"num_train_samples": sizes.num_train, "num_probe_samples": max(sizes.labels)}
+    images = {"num_train_samples": sizes.num_train, "num_probe_samples": max(sizes.labels), "image_size": 32}
     views = {"num_views": 1 if name == LABELS else 2, "augment_on_device": True} | ARMS.get(name, OFF)
-    data = ImageDataModule(
-        "image_folder", data_dir, sizes.batch_size, image_size=32, seed=seed, **counts, **views
-    )
-    with seeded(seed):  # all arms start from the same weights
+    data = ImageDataModule("image_folder", data_dir, sizes.batch_size, seed=seed, **images, **views)
+    with report.seeded(seed):  # all arms start from the same weights
         backbone, width = alexnet(sizes.width), 8 * sizes.width
         projector, head = MLP([width, width, 128]), nn.Linear(width, data.num_classes)
     backbone[0].weight.data *= 0.1  # a small start, as the theory's, so that filters show what was learned
@@ -108,29 +79,28 @@ def train(name: str, seed: int, data_dir: str, sizes: Sizes, device: str) -> tup
         read = {"read_batch": lambda batch: {"image": batch[0][0], "pretext": batch[1]}}
         module = PretextSSL(backbone, head, pretext="target", optimizer=adam, **read)
     if name != UNTRAINED:
-        where = {"accelerator": "gpu" if device == "cuda" else device, "devices": 1}
-        trainer = quiet_trainer(max_epochs=sizes.num_epochs, limit_val_batches=0, **where)
-        trainer.fit(module, datamodule=data)
+        options = {"accelerator": "gpu" if device == "cuda" else device, "devices": 1, "limit_val_batches": 0}
+        report.quiet_trainer(max_epochs=sizes.num_epochs, **options).fit(module, datamodule=data)
     backbone.cpu()
     fitted = features_of(backbone, data.probe_dataloader(), max(sizes.labels))
     held_out = features_of(backbone, data.val_dataloader(), sizes.num_test)
-    curve = label_curve(fitted, held_out, [min(count, len(fitted.labels)) for count in sizes.labels])
+    curve = probes.label_curve(fitted, held_out, [min(count, len(fitted.labels)) for count in sizes.labels])
     firing = firing_of(backbone, data.val_dataloader(), sizes.num_test)
     row, weight = {"features": name, "seed": seed}, backbone[0].weight.detach()
-    drawn = held_out._asdict() | {"filters": weight, "rates": firing[DRAWN_LAYER].firing_rates}
+    drawn = held_out._asdict() | {"filters": weight, "rates": firing[LAYERS.index(DRAWN)].firing_rates}
     return row | numbers(fitted, held_out, firing, weight), [row | one for one in curve], drawn
 
 
 @torch.no_grad()
-def features_of(backbone: nn.Module, loader: Any, limit: int) -> LabelledFeatures:
+def features_of(backbone: nn.Module, loader: Any, limit: int) -> Features:
     batches = islice(loader, -(-limit // loader.batch_size))
     found = zip(*((backbone(images), labels) for images, labels in batches), strict=True)
     features, labels = (torch.cat(column)[:limit] for column in found)
-    return LabelledFeatures(features, one_hot(labels).double(), labels)
+    return Features(features, one_hot(labels).double(), labels)
 
 
 @torch.no_grad()
-def firing_of(backbone: nn.Sequential, loader: Any, limit: int) -> list[ActivationSparsityValues]:
+def firing_of(backbone: nn.Sequential, loader: Any, limit: int) -> Firing:
     """How seldom neurons fire behind every ReLU, over images and, in convolutions, over their places."""
     found: dict[str, ActivationSparsity] = {}
     for values, _ in islice(loader, -(-limit // loader.batch_size)):
@@ -143,26 +113,16 @@ def firing_of(backbone: nn.Sequential, loader: Any, limit: int) -> list[Activati
 
 
 # %%
-def numbers(
-    fitted: LabelledFeatures,
-    held_out: LabelledFeatures,
-    firing: list[ActivationSparsityValues],
-    filters: Tensor,
-) -> dict[str, float]:
+def numbers(fitted: Features, held_out: Features, firing: Firing, filters: Tensor) -> dict[str, float]:
     """How seldom neurons fire at test images, how near classes lie, how rough and how coloured the filters are."""
-    near = nearest_neighbours(held_out.features, fitted.features, min(NUM_NEIGHBOURS, len(fitted.labels)))
-    votes = knn_votes(near, fitted.labels, int(fitted.labels.max()) + 1, temperature=TEMPERATURE)
+    near = probes.nearest_neighbours(held_out.features, fitted.features, min(NUM_NEAR, len(fitted.labels)))
+    votes = probes.knn_votes(near, fitted.labels, int(fitted.labels.max()) + 1, temperature=TEMPERATURE)
     values = {"dead_share": firing[-1].dead_share}
     for name, layer in zip(LAYERS, firing, strict=True):
-        values |= {
-            f"firing rate, {name}": layer.firing_rates[layer.firing_rates > 0].mean(),
-            f"hoyer, {name}": layer.hoyer,
-        }
-    values |= {
-        "knn": top_k_correct(votes, held_out.labels).double().mean(),
-        "roughness": roughness(filters).mean(),
-        "colour": colour(filters).mean(),
-    }
+        values[f"firing rate, {name}"] = layer.firing_rates[layer.firing_rates > 0].mean()
+        values[f"hoyer, {name}"] = layer.hoyer
+    values["knn"] = probes.top_k_correct(votes, held_out.labels).double().mean()
+    values |= {"roughness": roughness(filters).mean(), "colour": colour(filters).mean()}
     return {key: float(value) for key, value in values.items()}
 
 
@@ -180,86 +140,74 @@ def colour(filters: Tensor) -> Tensor:
 
 
 # %%
-def draw(found: Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], sizes: Sizes) -> None:
+def draw(found: report.Reproduction, rows: Rows, curves: Rows, drawn: dict[str, Any], sizes: Sizes) -> None:
     """Filters, firing rates, embeddings, and what probes get; of the first seed where there are pictures."""
     with found.figure("features", num_rows=3, num_columns=4) as axes:
         for name, filters, firing, plane in zip(ARMS, axes, axes[4:], axes[8:], strict=False):
-            plot_filters(filters, drawn[name]["filters"])
-            plot_firing_rates(firing, drawn[name]["rates"], before=drawn[UNTRAINED]["rates"], dense=NOISE)
-            features, labels = (drawn[name][key][: sizes.num_drawn] for key in ("features", "labels"))
+            own, before = drawn[name], drawn[UNTRAINED]["rates"]
+            report.plot_filters(filters, own["filters"])
+            report.plot_firing_rates(firing, own["rates"], before=before, dense=NOISE)
+            features, labels = (own[key][: sizes.num_drawn] for key in ("features", "labels"))
             embed = TSNE(perplexity=min(30, len(features) // 4), init="pca", random_state=0)
-            plot_embedding(plane, torch.from_numpy(embed.fit_transform(features.numpy())), labels)
+            report.plot_embedding(plane, torch.from_numpy(embed.fit_transform(features.numpy())), labels)
             filters.set(title=name)
-            firing.set(
-                title=f"Neurons of the {LAYERS[DRAWN_LAYER]}", xlabel="share of places at which one fires"
-            )
-            knn = values_of(rows, "knn", features=name)[0]
-            plane.set(title=f"{NUM_NEIGHBOURS}-NN accuracy {knn:.1%}")
+            firing.set(title=f"Neurons of the {DRAWN}", xlabel="share of places at which one fires")
+            knn = report.values_of(rows, "knn", features=name)[0]
+            plane.set(title=f"{NUM_NEAR}-NN accuracy {knn:.1%}")
         axes[4].legend(fontsize=8)
     with found.figure("firing") as (axis,):
-        for name in (*ARMS, UNTRAINED):
-            rates = [values_of(rows, f"firing rate, {layer}", features=name) for layer in LAYERS]
+        for name in ALL:
+            rates = [report.values_of(rows, f"firing rate, {layer}", features=name) for layer in LAYERS]
             style = {"color": "black", "ls": "--"} if name == UNTRAINED else {}
-            plot_means(axis, range(len(LAYERS)), rates, label=name, **style)
+            report.plot_means(axis, range(len(LAYERS)), rates, label=name, **style)
         axis.axhline(NOISE, color="black", lw=0.8, ls=":", label="a reader of noise")
         axis.set_xticks(range(len(LAYERS)), [layer.replace(" ", "\n") for layer in LAYERS])
         axis.set(title="How often neurons fire", ylabel="share of places and images", ylim=(0, 1))
         axis.legend(fontsize=8, loc="upper left", ncols=2)
     with found.figure("labels") as (axis,):
-        plot_label_curves(axis, curves, "accuracy", dashed=UNTRAINED)
+        report.plot_label_curves(axis, curves, "accuracy", dashed=UNTRAINED)
         axis.set(title="Linear probes", ylabel="accuracy on test images")
         axis.margins(y=0.25)  # room above the curves
         axis.legend(fontsize=8, loc="upper left", ncols=2)
 
 
-FIRING, EVERY = "firing rate, {}", "in every convolution"
-# claim, quantity, and the two arms of which the second should have more of it
-IN_LAYERS = (
-    (f"they are sparser by Hoyer's measure with crops and colour, {EVERY}", "hoyer, {}", NONE, COLOUR),
-    (f"crops alone keep what fires densely: more often than with colour, {EVERY}", FIRING, COLOUR, CROPS),
-    (f"labels make features sparser than contrast without augmentation, {EVERY}", FIRING, LABELS, NONE),
-)
-MORE = (
-    ("filters are noise without augmentation: rougher than with it", "roughness", COLOUR, NONE),
-    ("filters keep more colour with crops alone than with colour", "colour", COLOUR, CROPS),
-    ("filters keep more colour with labels than with crops and colour", "colour", COLOUR, LABELS),
-    ("contrast with augmentation resembles supervised features more", "resemblance", NONE, COLOUR),
+SELDOM = "neurons fire more seldom with crops and colour than without, "
+FIRING, EVERY = "difference of firing rates", "in every convolution"
+RATES, HOYER = ({layer: f"{key}, {layer}" for layer in CONVOLUTIONS} for key in ("firing rate", "hoyer"))
+ROUGH, COLOURED, ALIKE = ({f"of {key}": key} for key in ("roughness", "colour", "resemblance"))
+# claim, quantities by name, and the two arms of which the second should have more of each
+CLAIMS = (
+    *((SELDOM + layer, {FIRING: f"firing rate, {layer}"}, COLOUR, NONE) for layer in LAYERS),
+    (f"they are sparser by Hoyer's measure with crops and colour, {EVERY}", HOYER, NONE, COLOUR),
+    (f"crops alone keep what fires densely: more often than with colour, {EVERY}", RATES, COLOUR, CROPS),
+    (f"labels make features sparser than contrast without augmentation, {EVERY}", RATES, LABELS, NONE),
+    ("filters are noise without augmentation: rougher than with it", ROUGH, COLOUR, NONE),
+    ("filters keep more colour with crops alone than with colour", COLOURED, COLOUR, CROPS),
+    ("filters keep more colour with labels than with crops and colour", COLOURED, COLOUR, LABELS),
+    ("contrast with augmentation resembles supervised features more", ALIKE, NONE, COLOUR),
 )
 
 
-def judge(rows: Rows, curves: Rows) -> list[Verdict]:
+def judge(rows: Rows, curves: Rows) -> list[report.Verdict]:
     """What the paper says of images."""
-    found = {(key, name): values_of(rows, key, features=name) for key in rows[0] for name in ARMS}
 
-    def more(key: str, less: str, more: str) -> list[float]:
-        return paired_differences(found[key, less], found[key, more])
+    def gap(key: str, *arms: str, table: Rows = rows, **where: Any) -> list[float]:
+        return report.paired_differences(*(report.values_of(table, key, features=a, **where) for a in arms))
 
-    probes = {
-        f"{count} labels": paired_differences(
-            *(values_of(curves, "accuracy", features=name, labels=count) for name in (NONE, COLOUR))
-        )
-        for count in sorted({row["labels"] for row in curves})
-    }
+    counts = sorted({row["labels"] for row in curves})
+    probed = {f"{n} labels": gap("accuracy", NONE, COLOUR, table=curves, labels=n) for n in counts}
     return [
         *(
-            mean_verdict(
-                f"neurons fire more seldom with crops and colour than without, {layer}",
-                more(FIRING.format(layer), COLOUR, NONE),
-                above=0,
-                note="difference of firing rates",
-            )
-            for layer in LAYERS
+            report.joint_verdict(claim, {name: gap(key, a, b) for name, key in keys.items()}, above=0)
+            for claim, keys, a, b in CLAIMS
         ),
-        *(
-            joint_verdict(claim, {one: more(key.format(one), a, b) for one in CONVOLUTIONS}, above=0)
-            for claim, key, a, b in IN_LAYERS
+        report.increase_verdict(
+            f"classes come apart: {NUM_NEAR}-NN accuracy grows from none to crops to crops and colour",
+            {name: report.values_of(rows, "knn", features=name) for name in (NONE, CROPS, COLOUR)},
         ),
-        *(mean_verdict(claim, more(key, a, b), above=0, note=f"of {key}") for claim, key, a, b in MORE),
-        increase_verdict(
-            f"classes come apart: {NUM_NEIGHBOURS}-NN accuracy grows from none to crops to crops and colour",
-            {name: found["knn", name] for name in (NONE, CROPS, COLOUR)},
+        report.joint_verdict(
+            "probes: crops and colour better than none at every number of labels", probed, above=0
         ),
-        joint_verdict("probes: crops and colour better than none at every number of labels", probes, above=0),
     ]
 
 
@@ -273,28 +221,26 @@ def main(
     output_dir: str = "runs/reproduce",
     num_seeds: int | None = None,
     num_processes: int | None = None,
-) -> list[Verdict]:
+) -> list[report.Verdict]:
     """Train every arm on every seed, and write tables, figures and verdicts."""
     sizes, num_seeds = QUICK if quick else FULL if full else Sizes(), num_seeds or (1 if quick else 5)
-    trials = [
-        (name, seed, data_dir, sizes, device) for seed in range(num_seeds) for name in (*ARMS, UNTRAINED)
-    ]
-    results = run_trials(train, trials, num_processes=num_processes)
+    trials = [(name, seed, data_dir, sizes, device) for seed in range(num_seeds) for name in ALL]
+    results = report.run_trials(train, trials, num_processes=num_processes)
     rows, curves = [row for row, _, _ in results], [one for _, curve, _ in results for one in curve]
     features = {(row["features"], row["seed"]): drawn["features"] for row, _, drawn in results}
     for row in rows:
         own, labels = (features[name, row["seed"]] for name in (row["features"], LABELS))
         row["resemblance"] = float(linear_cka(own, labels))
-    found = Reproduction("wen_li2021_images", output_dir)
+    found = report.Reproduction("wen_li2021_images", output_dir)
     found.table("features", rows)
     found.table("labels", curves)
-    draw(found, rows, curves, {row["features"]: drawn for row, _, drawn in results[: len(ARMS) + 1]}, sizes)
+    draw(found, rows, curves, {row["features"]: drawn for row, _, drawn in results[: len(ALL)]}, sizes)
     return found.verdicts(judge(rows, curves))
 
 
 # %%
 if __name__ == "__main__":
-    run_script(
+    report.run_script(
         main,
         data_dir="a folder of images: train/<class>/* and test/<class>/*",
         quick="a few images and one seed, to see that it runs",
