@@ -191,7 +191,7 @@ def _normalised(images: Tensor) -> Tensor:
 
 
 def _clean_loader(images: Tensor, labels: Tensor, *, batch_size: int) -> DataLoader:
-    return DataLoader(TensorDataset(_normalised(images), labels), batch_size)
+    return DataLoader(TensorDataset(_normalised(images), labels), batch_size=batch_size)
 
 
 # The dataset makes whole batches already.

@@ -193,7 +193,7 @@ def training_loader(
         )
     return EpochLoader(
         dataset,
-        batch_size,
+        batch_size=batch_size,  # by its name, as Lightning makes loaders anew with another one
         sampler=sampler,
         drop_last=True,
         num_workers=num_workers,

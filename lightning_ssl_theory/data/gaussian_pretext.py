@@ -191,7 +191,9 @@ class GaussianPretextDataModule(LightningDataModule):
     def _known_loader(self, stream: int) -> DataLoader:
         samples = self.draw(self._num_held_out, generator=_stream(self._seed, stream))
         return DataLoader(
-            _Rows(_columns(samples, self._num_held_out)), self.hparams["batch_size"], collate_fn=_identity
+            _Rows(_columns(samples, self._num_held_out)),
+            batch_size=self.hparams["batch_size"],
+            collate_fn=_identity,
         )
 
 

@@ -101,7 +101,7 @@ class HalfMoonsDataModule(LightningDataModule):
         Returns:
             Loader of batches (points, labels): (N, 2), and (N,).
         """
-        return DataLoader(TensorDataset(*self._held_out), self.hparams["batch_size"])
+        return DataLoader(TensorDataset(*self._held_out), batch_size=self.hparams["batch_size"])
 
     def test_dataloader(self) -> DataLoader:
         """The held-out points.
@@ -117,7 +117,7 @@ class HalfMoonsDataModule(LightningDataModule):
         Returns:
             Loader of batches (points, labels): (N, 2), and (N,), in a fixed order.
         """
-        return DataLoader(TensorDataset(*self._train), self.hparams["batch_size"])
+        return DataLoader(TensorDataset(*self._train), batch_size=self.hparams["batch_size"])
 
     def views_dataloader(self, num_views: int = NUM_VIEWS) -> DataLoader:
         """Views of the held-out points, the point itself first, the same at every pass: for `GeneralizationMonitor`.

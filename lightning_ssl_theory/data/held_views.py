@@ -45,7 +45,7 @@ def held_views_loader(
     check_num_views(num_views)
     generator = torch.Generator().manual_seed(seed)
     views = [clean, *(view(generator) for _ in range(num_views - 1))]
-    return DataLoader(_HeldViews(views, labels), batch_size, collate_fn=_identity)
+    return DataLoader(_HeldViews(views, labels), batch_size=batch_size, collate_fn=_identity)
 
 
 def check_num_views(num_views: int) -> None:

@@ -254,7 +254,7 @@ class ImageDataModule(LightningDataModule):
     def _mixed_loader(self, images: Dataset[Any], *, limit: int | None = None) -> DataLoader:
         return DataLoader(
             _mixed(images, limit),
-            self.hparams["batch_size"],
+            batch_size=self.hparams["batch_size"],
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
         )

@@ -202,7 +202,7 @@ class SparseCodingDataModule(LightningDataModule):
             "code": samples.codes,
             "label": task_labels(samples.codes, self.task),
         }
-        return DataLoader(_Rows(batch), self.hparams["batch_size"], collate_fn=_identity)
+        return DataLoader(_Rows(batch), batch_size=self.hparams["batch_size"], collate_fn=_identity)
 
 
 class _Blocks(EpochDataset):

@@ -89,6 +89,13 @@ def test_training_data_can_be_predicted_on(build):
     assert len(images) >= 8 * len(loader) > 0
 
 
+@pytest.mark.parametrize("name", ["train_dataloader", "val_dataloader"])
+def test_a_loader_that_a_hook_makes_can_be_predicted_on(build, name):
+    data = build()
+    data.predict_dataloader = getattr(data, name)  # Lightning keeps the arguments that its hooks pass
+    assert len(torch.cat(trainer().predict(Seen(), datamodule=data))) > 0
+
+
 def test_a_batch_size_that_is_found_is_taken(build):
     data = build(batch_size=10)
     search = {"datamodule": data, "init_val": 2, "max_trials": 2, "steps_per_trial": 1}
