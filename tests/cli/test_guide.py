@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 def test_every_command_of_the_guide_runs(capsys):
     (configuration,) = blocks("yaml")
     Path("first.yaml").write_text(configuration)
-    for line in "".join(blocks("bash")).splitlines():
+    for line in "".join(blocks("bash")).replace("\\\n", "").splitlines():
         program, *arguments = shlex.split(line)
         assert program == "lightning-ssl-theory"
         main(arguments)
