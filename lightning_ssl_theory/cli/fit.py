@@ -159,6 +159,8 @@ class TrainingCLI(LightningCLI):
             given = settings["callbacks"] or []
             given = given if isinstance(given, list) else [given]
             folder = self._folder or new_folder(options["output_dir"], self._run_name())
+            # its configuration tells where it lies, so that it can be continued from there
+            self.config[self.subcommand]["name"] = str(Path(self._run_name()).with_name(folder.name))
             if self._folder is not None:
                 self._checkpoint = newest_checkpoint(folder, given)
             self.trainer_defaults["callbacks"] = run_callbacks(
@@ -202,7 +204,12 @@ class TrainingCLI(LightningCLI):
         self._evaluate("test", **kwargs)
 
     def _evaluate(self, command: Literal["validate", "test"], *, verbose: bool = True, **kwargs: Any) -> None:
-        found = getattr(self.trainer, command)(verbose=False, **kwargs)
+        is_success = False
+        try:
+            found = getattr(self.trainer, command)(verbose=False, **kwargs)
+            is_success = True
+        finally:
+            finish_loggers(self.trainer.loggers, is_success=is_success)
         if self.trainer.is_global_zero:
             for line in [
                 *(value_lines(found) if verbose else ()),
