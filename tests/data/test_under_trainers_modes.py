@@ -75,9 +75,7 @@ def test_the_same_batches_are_overfitted_in_every_epoch(build, tmp_path):
     torch.testing.assert_close(model.images[:2], model.images[2:], rtol=0, atol=0)
     run.save_checkpoint(tmp_path / "run.ckpt")
     trainer(overfit_batches=2, max_epochs=3).fit(again, datamodule=build())
-    trainer(overfit_batches=2, max_epochs=3).fit(
-        resumed, datamodule=build(), ckpt_path=tmp_path / "run.ckpt", weights_only=True
-    )
+    trainer(overfit_batches=2, max_epochs=3).fit(resumed, datamodule=build(), ckpt_path=tmp_path / "run.ckpt")
     torch.testing.assert_close(resumed.images, again.images[4:], rtol=0, atol=0)
 
 
