@@ -234,7 +234,8 @@ def failing_together(describe: Callable[[Exception], str] = str) -> Iterator[Non
     except _AnotherFailedError:
         pass
     except Exception as found:
-        error = found
+        # without this frame, which from Python 3.12 on holds the caller's, and that the exception
+        error = found.with_traceback(found.__traceback__.tb_next if found.__traceback__ else None)
         if _report(_FAILED)[0] == _STOPPED:
             raise _AnotherStoppedError from found
     except BaseException as found:
